@@ -1,0 +1,3 @@
+//! What answers a call once the pipeline has let it through.
+
+pub mod engine;

@@ -1,0 +1,3 @@
+//! The embedded, durable, Proton-compatible control plane.
+
+pub mod store;

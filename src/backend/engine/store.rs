@@ -1,0 +1,133 @@
+//! The engine's one store: records, their indexes, tasks and bundles in SQLite.
+//!
+//! All SQL of the project stands in this module and its children. A [`Record`] is an encoded
+//! protobuf message under a kind and a key; the keys are documented beside each record type.
+//!
+//! Mutations run one after the other on a writer thread. What waits together is committed
+//! together (group commit): each mutation has a savepoint of its own, so one that fails takes
+//! nothing from its neighbours, and nobody is answered before the commit is on disk. Reads run on
+//! connections of their own and are never blocked by the writer.
+
+mod directory;
+mod schema;
+mod transaction;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+pub use directory::OpenError;
+pub use transaction::{Record, Task, Transaction};
+
+/// Connections that serve reads at the same time.
+const READERS: usize = 4;
+
+/// A store. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    writer: writer::Writer,
+    readers: Option<Readers>,
+    /// Held for as long as the store is open; nobody else can open the directory meanwhile.
+    _lock: Option<Arc<std::fs::File>>,
+}
+
+#[derive(Clone)]
+struct Readers {
+    idle: Arc<std::sync::Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Store {
+    /// Opens the store in `directory`, which is created if absent.
+    ///
+    /// Fails if another process has it open, if it is not writable, or if it holds something
+    /// that this program did not write.
+    pub fn open(directory: &Path) -> std::result::Result<Self, OpenError> {
+        let lock = directory::claim(directory)?;
+        let path = directory.join(directory::DATABASE);
+        let writer =
+            schema::open_for_writing(&path).map_err(|cause| OpenError::database(&path, cause))?;
+        let readers = (0..READERS)
+            .map(|_| {
+                Connection::open_with_flags(
+                    &path,
+                    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+                )
+                .and_then(|connection| {
+                    connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+                    Ok(connection)
+                })
+            })
+            .collect::<rusqlite::Result<Vec<_>>>()
+            .map_err(|cause| OpenError::database(&path, schema::SchemaError::Sqlite(cause)))?;
+        Ok(Self {
+            writer: writer::Writer::start(writer),
+            readers: Some(Readers {
+                idle: Arc::new(std::sync::Mutex::new(readers)),
+                permits: Arc::new(Semaphore::new(READERS)),
+            }),
+            _lock: Some(Arc::new(lock)),
+        })
+    }
+
+    /// A store that is gone when its last clone is dropped.
+    pub fn in_memory() -> std::result::Result<Self, OpenError> {
+        let connection = schema::open_in_memory()
+            .map_err(|cause| OpenError::database(Path::new(":memory:"), cause))?;
+        Ok(Self {
+            writer: writer::Writer::start(connection),
+            readers: None,
+            _lock: None,
+        })
+    }
+
+    /// Runs `work` in a transaction and returns once it is durable. An error rolls it back.
+    ///
+    /// Dropping the returned future does not stop the work.
+    pub async fn write<R, F>(&self, work: F) -> Result<R>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
+    {
+        self.writer.run(work).await
+    }
+
+    /// Runs `work` on a consistent snapshot.
+    pub async fn read<R, F>(&self, work: F) -> Result<R>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
+    {
+        // In memory there is one connection, so reads queue with the writes.
+        let Some(readers) = &self.readers else {
+            return self.writer.run(work).await;
+        };
+        let permit = Arc::clone(&readers.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::internal("the store is closed"))?;
+        let idle = Arc::clone(&readers.idle);
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let connection = idle
+                .lock()
+                .map_err(|_| Error::internal("a reader of the store panicked"))?
+                .pop()
+                .ok_or_else(|| Error::internal("no reader is idle"))?;
+            let outcome = transaction::snapshot(&connection, work);
+            idle.lock()
+                .map_err(|_| Error::internal("a reader of the store panicked"))?
+                .push(connection);
+            outcome
+        })
+        .await
+        .map_err(|_| Error::internal("a read was interrupted"))?
+    }
+}
+
+#[cfg(test)]
+mod tests;

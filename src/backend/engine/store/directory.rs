@@ -1,0 +1,90 @@
+//! The state directory: who may use it, and what it must look like.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::schema::SchemaError;
+
+/// The database file inside the state directory. SQLite keeps `-wal` and `-shm` beside it.
+pub(super) const DATABASE: &str = "proton.db";
+const LOCK: &str = "lock";
+/// What may stand in a directory that we have not used yet.
+const OURS: &[&str] = &[LOCK, DATABASE, "proton.db-wal", "proton.db-shm", "buckets"];
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "the state directory {0} is in use by another proton-gateway; stop it, or give this one a directory of its own (--state-dir)"
+    )]
+    InUse(PathBuf),
+    #[error(
+        "cannot use the state directory {path}: {cause}; check that it exists or can be created, and that this user may write there"
+    )]
+    Unusable {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error(
+        "the state directory {path} holds {entry}, which is not the gateway's; give --state-dir an empty or a new directory"
+    )]
+    Foreign { path: PathBuf, entry: String },
+    #[error("cannot open the database {path}: {cause}")]
+    Database {
+        path: PathBuf,
+        #[source]
+        cause: SchemaError,
+    },
+}
+
+impl OpenError {
+    pub(super) fn database(path: &Path, cause: SchemaError) -> Self {
+        Self::Database {
+            path: path.to_owned(),
+            cause,
+        }
+    }
+}
+
+/// Creates `directory` if needed and takes it for this process until the file is closed.
+pub(super) fn claim(directory: &Path) -> Result<File, OpenError> {
+    let unusable = |cause| OpenError::Unusable {
+        path: directory.to_owned(),
+        cause,
+    };
+    fs::create_dir_all(directory).map_err(unusable)?;
+    // Specs and outputs may hold secrets of the platform: nobody else on the machine reads them.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if fs::read_dir(directory).map_err(unusable)?.next().is_none() {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(unusable)?;
+        }
+    }
+    if !directory.join(DATABASE).exists() {
+        for entry in fs::read_dir(directory).map_err(unusable)? {
+            let name = entry.map_err(unusable)?.file_name();
+            let name = name.to_string_lossy();
+            if !OURS.contains(&name.as_ref()) {
+                return Err(OpenError::Foreign {
+                    path: directory.to_owned(),
+                    entry: name.into_owned(),
+                });
+            }
+        }
+    }
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(directory.join(LOCK))
+        .map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(cause)) => Err(unusable(cause)),
+    }
+}

@@ -1,0 +1,102 @@
+//! The tables, and how an older file becomes a current one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+/// Marks the file as ours (`PRAGMA application_id`): "PRTN".
+const APPLICATION_ID: i32 = 0x5052_544E;
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One step per version of the file (`PRAGMA user_version`), oldest first. A step that has been
+/// released is never edited.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE record (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (kind, key)
+    );
+    -- Where else a record is found: every record of `kind` that belongs under `name`, in the
+    -- order of `sort`.
+    CREATE TABLE record_index (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        sort TEXT NOT NULL,
+        key TEXT NOT NULL,
+        PRIMARY KEY (kind, name, sort, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX record_index_by_key ON record_index (kind, key);
+    -- What the engine must do later, in the same transaction as the reason for it.
+    CREATE TABLE task (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        due_millis INTEGER NOT NULL,
+        subject TEXT NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE INDEX task_by_due ON task (due_millis, id);
+    CREATE INDEX task_by_subject ON task (subject);
+    -- Copies of registered bundles, once per content.
+    CREATE TABLE bundle (
+        digest TEXT PRIMARY KEY,
+        body BLOB NOT NULL
+    );
+"];
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("it is not a database of this program; give --state-dir another directory")]
+    Foreign,
+    #[error(
+        "it was written by a newer version of this program (format {found}, this one knows up to {known}); use that version"
+    )]
+    TooNew { found: usize, known: usize },
+}
+
+pub(super) fn open_for_writing(path: &Path) -> Result<Connection, SchemaError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    migrate(&connection)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // An acknowledged write survives not only this process but the machine.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+pub(super) fn open_in_memory() -> Result<Connection, SchemaError> {
+    let connection = Connection::open_in_memory()?;
+    migrate(&connection)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &Connection) -> Result<(), SchemaError> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let application_id =
+        pragma("application_id").map_err(|error| match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase) => SchemaError::Foreign,
+            _ => SchemaError::Sqlite(error),
+        })?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application_id != APPLICATION_ID && (application_id != 0 || tables > 0) {
+        return Err(SchemaError::Foreign);
+    }
+    let found = usize::try_from(pragma("user_version")?).unwrap_or(usize::MAX);
+    if found > MIGRATIONS.len() {
+        return Err(SchemaError::TooNew {
+            found,
+            known: MIGRATIONS.len(),
+        });
+    }
+    for (version, step) in MIGRATIONS.iter().enumerate().skip(found) {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {step} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}; COMMIT;",
+            version + 1
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+use std::ops::ControlFlow;
+
+use super::*;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Note {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    shelf: String,
+}
+
+impl Record for Note {
+    const KIND: &'static str = "note";
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+
+    fn indexes(&self) -> Vec<(String, String)> {
+        vec![(format!("shelf/{}", self.shelf), self.name.clone())]
+    }
+}
+
+fn note(name: &str, shelf: &str) -> Note {
+    Note {
+        name: name.into(),
+        shelf: shelf.into(),
+    }
+}
+
+async fn stores() -> (tempfile::TempDir, [Store; 2]) {
+    let directory = tempfile::tempdir().unwrap();
+    let on_disk = Store::open(directory.path()).unwrap();
+    (directory, [on_disk, Store::in_memory().unwrap()])
+}
+
+#[tokio::test]
+async fn a_record_is_found_by_its_key_and_by_its_indexes() {
+    let (_directory, stores) = stores().await;
+    for store in stores {
+        store
+            .write(|tx| {
+                tx.put(&note("a", "left"))?;
+                tx.put(&note("b", "left"))?;
+                tx.put(&note("b", "right"))
+            })
+            .await
+            .unwrap();
+        let (got, left, right) = store
+            .read(|tx| {
+                Ok((
+                    tx.get::<Note>("b")?,
+                    tx.list_index::<Note>("shelf/left")?,
+                    tx.list_index::<Note>("shelf/right")?,
+                ))
+            })
+            .await
+            .unwrap();
+        assert_eq!(got, Some(note("b", "right")));
+        assert_eq!(left, [note("a", "left")]);
+        assert_eq!(right, [note("b", "right")]);
+    }
+}
+
+#[tokio::test]
+async fn a_scan_visits_a_prefix_in_order_after_a_key_and_stops_when_told() {
+    let (_directory, stores) = stores().await;
+    for store in stores {
+        let seen = store
+            .write(|tx| {
+                for name in ["x/1", "x/2", "x/3", "x/4", "y/1"] {
+                    tx.put(&note(name, ""))?;
+                }
+                let mut seen = Vec::new();
+                tx.scan::<Note>("x/", Some("x/1"), |note| {
+                    seen.push(note.name);
+                    Ok(if seen.len() == 2 {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    })
+                })?;
+                Ok(seen)
+            })
+            .await
+            .unwrap();
+        assert_eq!(seen, ["x/2", "x/3"]);
+    }
+}
+
+#[tokio::test]
+async fn a_mutation_that_fails_or_panics_leaves_nothing_and_takes_nothing_from_its_neighbours() {
+    let (_directory, stores) = stores().await;
+    for store in stores {
+        let failing = store.write(|tx| {
+            tx.put(&note("failing", ""))?;
+            Err::<(), _>(Error::invalid("no"))
+        });
+        let panicking = store.write(|tx| {
+            tx.put(&note("panicking", ""))?;
+            panic!("a defect");
+            #[allow(unreachable_code)]
+            Ok(())
+        });
+        let working = store.write(|tx| tx.put(&note("working", "")));
+        let (failed, panicked, worked) = tokio::join!(failing, panicking, working);
+        assert_eq!(failed, Err(Error::invalid("no")));
+        assert!(panicked.is_err());
+        assert_eq!(worked, Ok(()));
+        let left = store.read(|tx| tx.list::<Note>("")).await.unwrap();
+        assert_eq!(left, [note("working", "")]);
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_when_the_directory_is_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    store.write(|tx| tx.put(&note("a", ""))).await.unwrap();
+    drop(store);
+    let store = Store::open(directory.path()).unwrap();
+    let found = store.read(|tx| tx.get::<Note>("a")).await.unwrap();
+    assert_eq!(found, Some(note("a", "")));
+}
+
+#[tokio::test]
+async fn a_directory_in_use_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = Store::open(directory.path()).unwrap();
+    let second = Store::open(directory.path()).err().unwrap();
+    assert!(matches!(second, OpenError::InUse(_)), "{second}");
+}
+
+#[test]
+fn a_directory_with_foreign_files_or_a_foreign_database_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("holiday.jpg"), "…").unwrap();
+    let refused = Store::open(directory.path()).err().unwrap();
+    assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("proton.db"), "not a database, at all").unwrap();
+    let refused = Store::open(directory.path()).err().unwrap();
+    assert!(
+        refused
+            .to_string()
+            .contains("not a database of this program"),
+        "{refused}"
+    );
+    let kept = std::fs::read_to_string(directory.path().join("proton.db")).unwrap();
+    assert_eq!(kept, "not a database, at all");
+}
+
+#[test]
+fn a_path_that_cannot_be_a_directory_is_refused_with_its_name() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let refused = Store::open(&file.path().join("state")).err().unwrap();
+    assert!(refused.to_string().contains("state"), "{refused}");
+}

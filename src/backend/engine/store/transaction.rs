@@ -1,0 +1,324 @@
+//! What the engine can do inside a transaction.
+
+use std::ops::ControlFlow;
+
+use prost::Message;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{Error, Result};
+
+/// Something stored under a key that its own fields determine.
+pub trait Record: Message + Default {
+    /// Names the type in the store. Never changed once released.
+    const KIND: &'static str;
+
+    /// Unique within the kind. Parts are separated by `/`, outermost first.
+    fn key(&self) -> String;
+
+    /// Where else the record is found: (index name, sort key) pairs.
+    fn indexes(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// Something to do later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    pub id: i64,
+    pub due_millis: i64,
+    pub subject: String,
+    pub body: Vec<u8>,
+}
+
+/// A transaction: all of it happens, or nothing.
+pub struct Transaction<'a> {
+    connection: &'a Connection,
+}
+
+pub(super) fn fault(error: &rusqlite::Error) -> Error {
+    Error::internal(format!("the store failed: {error}"))
+}
+
+pub(super) fn snapshot<R>(
+    connection: &Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<R>,
+) -> Result<R> {
+    let run = |sql: &str| connection.execute_batch(sql).map_err(|error| fault(&error));
+    run("BEGIN")?;
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        work(&Transaction::new(connection))
+    }))
+    .unwrap_or_else(|_| Err(Error::internal("a read panicked")));
+    run("ROLLBACK")?;
+    outcome
+}
+
+/// The end of the range of keys that begin with `prefix`; `None` where there is no end.
+fn after_prefix(prefix: &str) -> String {
+    // The store's keys are ASCII: nothing sorts above this character.
+    format!("{prefix}\u{10FFFF}")
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self { connection }
+    }
+
+    fn decode<R: Record>(body: &[u8]) -> Result<R> {
+        R::decode(body)
+            .map_err(|error| Error::internal(format!("a stored {} is damaged: {error}", R::KIND)))
+    }
+
+    /// The record under `key`.
+    pub fn get<R: Record>(&self, key: &str) -> Result<Option<R>> {
+        self.connection
+            .prepare_cached("SELECT body FROM record WHERE kind = ?1 AND key = ?2")
+            .and_then(|mut query| {
+                query
+                    .query_row(params![R::KIND, key], |row| row.get::<_, Vec<u8>>(0))
+                    .optional()
+            })
+            .map_err(|error| fault(&error))?
+            .map(|body| Self::decode(&body))
+            .transpose()
+    }
+
+    /// Stores the record in the place of an earlier one under its key.
+    pub fn put<R: Record>(&self, record: &R) -> Result<()> {
+        let key = record.key();
+        self.drop_indexes(R::KIND, &key)
+            .and_then(|()| {
+                self.connection
+                    .prepare_cached(
+                        "INSERT INTO record (kind, key, body) VALUES (?1, ?2, ?3)
+                         ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body",
+                    )?
+                    .execute(params![R::KIND, key, record.encode_to_vec()])?;
+                for (name, sort) in record.indexes() {
+                    self.connection
+                        .prepare_cached(
+                            "INSERT INTO record_index (kind, name, sort, key) VALUES (?1, ?2, ?3, ?4)",
+                        )?
+                        .execute(params![R::KIND, name, sort, key])?;
+                }
+                Ok(())
+            })
+            .map_err(|error| fault(&error))
+    }
+
+    /// Removes the record under `key`; says whether there was one.
+    pub fn delete<R: Record>(&self, key: &str) -> Result<bool> {
+        self.drop_indexes(R::KIND, key)
+            .and_then(|()| {
+                self.connection
+                    .prepare_cached("DELETE FROM record WHERE kind = ?1 AND key = ?2")?
+                    .execute(params![R::KIND, key])
+            })
+            .map(|rows| rows > 0)
+            .map_err(|error| fault(&error))
+    }
+
+    fn drop_indexes(&self, kind: &str, key: &str) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM record_index WHERE kind = ?1 AND key = ?2")?
+            .execute(params![kind, key])?;
+        Ok(())
+    }
+
+    /// Visits the records whose key begins with `prefix` and comes after `after`, in the order
+    /// of their keys, until told to stop. Only one of them is in memory at a time.
+    pub fn scan<R: Record>(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        mut visit: impl FnMut(R) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT body FROM record
+                 WHERE kind = ?1 AND key >= ?2 AND key < ?3 AND key > ?4 ORDER BY key",
+            )
+            .map_err(|error| fault(&error))?;
+        let mut rows = query
+            .query(params![
+                R::KIND,
+                prefix,
+                after_prefix(prefix),
+                after.unwrap_or_default()
+            ])
+            .map_err(|error| fault(&error))?;
+        Self::visit(&mut rows, &mut visit)
+    }
+
+    /// Visits the records found under the index `name`, in the order of (sort, key), those
+    /// after the given pair only. `descending` turns the order, and the meaning of after, round.
+    pub fn scan_index<R: Record>(
+        &self,
+        name: &str,
+        after: Option<(&str, &str)>,
+        descending: bool,
+        mut visit: impl FnMut(R) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let (sql, start) = if descending {
+            (
+                "SELECT record.body FROM record_index AS i
+                 JOIN record ON record.kind = i.kind AND record.key = i.key
+                 WHERE i.kind = ?1 AND i.name = ?2 AND (i.sort, i.key) < (?3, ?4)
+                 ORDER BY i.sort DESC, i.key DESC",
+                ("\u{10FFFF}", ""),
+            )
+        } else {
+            (
+                "SELECT record.body FROM record_index AS i
+                 JOIN record ON record.kind = i.kind AND record.key = i.key
+                 WHERE i.kind = ?1 AND i.name = ?2 AND (i.sort, i.key) > (?3, ?4)
+                 ORDER BY i.sort, i.key",
+                ("", ""),
+            )
+        };
+        let (sort, key) = after.unwrap_or(start);
+        let mut query = self
+            .connection
+            .prepare_cached(sql)
+            .map_err(|error| fault(&error))?;
+        let mut rows = query
+            .query(params![R::KIND, name, sort, key])
+            .map_err(|error| fault(&error))?;
+        Self::visit(&mut rows, &mut visit)
+    }
+
+    fn visit<R: Record>(
+        rows: &mut rusqlite::Rows<'_>,
+        visit: &mut impl FnMut(R) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        while let Some(row) = rows.next().map_err(|error| fault(&error))? {
+            let body = row
+                .get_ref(0)
+                .and_then(|value| Ok(value.as_blob()?))
+                .map_err(|error| fault(&error))?;
+            if visit(Self::decode(body)?)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// All records whose key begins with `prefix`. Only for kinds that a quota keeps small.
+    pub fn list<R: Record>(&self, prefix: &str) -> Result<Vec<R>> {
+        let mut found = Vec::new();
+        self.scan(prefix, None, |record| {
+            found.push(record);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// All records under the index `name`. Only for indexes that a quota keeps small.
+    pub fn list_index<R: Record>(&self, name: &str) -> Result<Vec<R>> {
+        let mut found = Vec::new();
+        self.scan_index(name, None, false, |record| {
+            found.push(record);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// How many records have a key that begins with `prefix`.
+    pub fn count<R: Record>(&self, prefix: &str) -> Result<u64> {
+        self.connection
+            .prepare_cached(
+                "SELECT count(*) FROM record WHERE kind = ?1 AND key >= ?2 AND key < ?3",
+            )
+            .and_then(|mut query| {
+                query.query_row(params![R::KIND, prefix, after_prefix(prefix)], |row| {
+                    row.get(0)
+                })
+            })
+            .map_err(|error| fault(&error))
+    }
+
+    /// How many records stand under the index `name`.
+    pub fn count_index<R: Record>(&self, name: &str) -> Result<u64> {
+        self.connection
+            .prepare_cached("SELECT count(*) FROM record_index WHERE kind = ?1 AND name = ?2")
+            .and_then(|mut query| query.query_row(params![R::KIND, name], |row| row.get(0)))
+            .map_err(|error| fault(&error))
+    }
+
+    /// Has `body` done at `due_millis` (since the epoch). `subject` is what it is about.
+    pub fn schedule(&self, due_millis: i64, subject: &str, body: &[u8]) -> Result<()> {
+        self.connection
+            .prepare_cached("INSERT INTO task (due_millis, subject, body) VALUES (?1, ?2, ?3)")
+            .and_then(|mut insert| insert.execute(params![due_millis, subject, body]))
+            .map(drop)
+            .map_err(|error| fault(&error))
+    }
+
+    /// Forgets what was scheduled about `subject`.
+    pub fn unschedule(&self, subject: &str) -> Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM task WHERE subject = ?1")
+            .and_then(|mut delete| delete.execute(params![subject]))
+            .map(drop)
+            .map_err(|error| fault(&error))
+    }
+
+    /// The earliest task, due or not.
+    pub fn next_task(&self) -> Result<Option<Task>> {
+        self.connection
+            .prepare_cached(
+                "SELECT id, due_millis, subject, body FROM task ORDER BY due_millis, id LIMIT 1",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_row([], |row| {
+                        Ok(Task {
+                            id: row.get(0)?,
+                            due_millis: row.get(1)?,
+                            subject: row.get(2)?,
+                            body: row.get(3)?,
+                        })
+                    })
+                    .optional()
+            })
+            .map_err(|error| fault(&error))
+    }
+
+    /// Forgets one task; says whether it was still there.
+    pub fn finish_task(&self, id: i64) -> Result<bool> {
+        self.connection
+            .prepare_cached("DELETE FROM task WHERE id = ?1")
+            .and_then(|mut delete| delete.execute(params![id]))
+            .map(|rows| rows > 0)
+            .map_err(|error| fault(&error))
+    }
+
+    /// Keeps a bundle under the digest of its bytes.
+    pub fn put_bundle(&self, digest: &str, body: &[u8]) -> Result<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO bundle (digest, body) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            )
+            .and_then(|mut insert| insert.execute(params![digest, body]))
+            .map(drop)
+            .map_err(|error| fault(&error))
+    }
+
+    /// The bundle under `digest`.
+    pub fn bundle(&self, digest: &str) -> Result<Option<Vec<u8>>> {
+        self.connection
+            .prepare_cached("SELECT body FROM bundle WHERE digest = ?1")
+            .and_then(|mut query| query.query_row([digest], |row| row.get(0)).optional())
+            .map_err(|error| fault(&error))
+    }
+
+    /// Forgets the bundle under `digest`.
+    pub fn delete_bundle(&self, digest: &str) -> Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM bundle WHERE digest = ?1")
+            .and_then(|mut delete| delete.execute([digest]))
+            .map(drop)
+            .map_err(|error| fault(&error))
+    }
+}

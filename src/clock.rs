@@ -1,0 +1,102 @@
+//! The one source of time.
+//!
+//! Everything that stamps, expires or waits asks a [`Clock`], so that a test can move time by
+//! hand. Deadlines of calls are the exception: they belong to the runtime's own timers.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use prost_types::Timestamp;
+use tokio::sync::watch;
+
+/// A source of time.
+pub trait Clock: Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> SystemTime;
+
+    /// Returns when `now` has reached `deadline`.
+    fn sleep_until(&self, deadline: SystemTime) -> BoxFuture<'static, ()>;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn sleep_until(&self, deadline: SystemTime) -> BoxFuture<'static, ()> {
+        let wait = deadline
+            .duration_since(SystemTime::now())
+            .unwrap_or(Duration::ZERO);
+        Box::pin(tokio::time::sleep(wait))
+    }
+}
+
+/// A clock that moves only when it is told to. Clones share the time.
+#[derive(Debug, Clone)]
+pub struct ManualClock {
+    now: Arc<watch::Sender<SystemTime>>,
+}
+
+impl ManualClock {
+    pub fn starting_at(now: SystemTime) -> Self {
+        Self {
+            now: Arc::new(watch::Sender::new(now)),
+        }
+    }
+
+    /// Moves time forward and wakes who waits for it.
+    pub fn advance(&self, by: Duration) {
+        self.now.send_modify(|now| *now += by);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> SystemTime {
+        *self.now.borrow()
+    }
+
+    fn sleep_until(&self, deadline: SystemTime) -> BoxFuture<'static, ()> {
+        let mut now = self.now.subscribe();
+        Box::pin(async move {
+            // An error means that the clock is gone: time will never come, nor will anybody ask.
+            if now.wait_for(|now| *now >= deadline).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}
+
+/// A time as the contract writes it.
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::from(time)
+}
+
+/// Milliseconds since the epoch; what the store sorts by.
+pub fn epoch_millis(time: SystemTime) -> i64 {
+    let millis = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_millis();
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sleeper_wakes_only_when_the_manual_clock_reaches_its_deadline() {
+        let clock = ManualClock::starting_at(UNIX_EPOCH);
+        let sleeper = tokio::spawn(clock.sleep_until(UNIX_EPOCH + Duration::from_secs(5)));
+        clock.advance(Duration::from_secs(4));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.advance(Duration::from_secs(1));
+        assert!(sleeper.await.is_ok());
+    }
+}

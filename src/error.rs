@@ -1,0 +1,249 @@
+//! What can go wrong with a call, as facts.
+//!
+//! One type for both backends and both doors. How an error looks on the wire is decided in
+//! `edge::status` (gRPC) and `edge::aws_json` (AWS JSON 1.0), nowhere else.
+
+use std::time::Duration;
+
+/// One broken rule of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field in the contract's spelling: `tags[2].key`, `spec`.
+    pub field: String,
+    /// What is wrong and what would be right. Never holds the value of a sensitive field.
+    pub description: String,
+}
+
+impl Violation {
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            description: description.into(),
+        }
+    }
+}
+
+/// Why a request was refused as invalid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidReason {
+    /// A value, or a combination of values, breaks a rule.
+    InvalidRequest,
+    /// A token or a name was used before with other parameters.
+    IdempotencyMismatch,
+    /// The bytes could not be read as a request at all (AWS: `SerializationException`).
+    Unreadable,
+}
+
+/// Why the state of a resource forbids the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConflictReason {
+    /// A deployment, registration or deletion is under way; it will end by itself.
+    InProgress,
+    /// The name is taken.
+    AlreadyExists,
+    /// Something else has to be changed first.
+    Precondition,
+}
+
+/// Who refused, where both the gateway and the upstream could have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Gateway,
+    Upstream,
+}
+
+/// The cause of a failed call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// AWS: `ValidationException`.
+    Invalid {
+        reason: InvalidReason,
+        violations: Vec<Violation>,
+    },
+    /// AWS: `ResourceNotFoundException`.
+    NotFound { resource: String, name: String },
+    /// AWS: `ConflictException`.
+    Conflict {
+        reason: ConflictReason,
+        /// The resource that stands in the way, as `environment/prod`.
+        subject: String,
+    },
+    /// AWS: `AccessDeniedException`.
+    AccessDenied { origin: Origin },
+    /// AWS: `ThrottlingException`. A repeat after the given time makes sense.
+    Throttled {
+        origin: Origin,
+        retry_after: Duration,
+    },
+    /// AWS: `ServiceQuotaExceededException`. A repeat makes no sense until something is deleted.
+    QuotaExceeded { quota: String, limit: u64 },
+    /// Nothing was changed, or a repeat is harmless. AWS: `InternalServerException`.
+    Unavailable { retry_after: Duration },
+    /// The call may or may not have been applied. AWS: `InternalServerException`.
+    OutcomeUnknown,
+    /// The caller's deadline passed.
+    DeadlineExceeded,
+    /// The operation or path does not exist.
+    UnknownOperation,
+    /// The gateway has a defect. AWS: `InternalServerException`.
+    Internal,
+}
+
+/// What the upstream said about a failed call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Upstream {
+    /// AWS's error code: `ConflictException`.
+    pub code: Option<String>,
+    /// AWS's request id.
+    pub request_id: Option<String>,
+}
+
+/// A failed call: its cause, a text for people, and what the upstream said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    pub kind: Box<ErrorKind>,
+    /// For people. Never holds the value of a sensitive field.
+    pub message: String,
+    pub upstream: Option<Box<Upstream>>,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind: Box::new(kind),
+            message: message.into(),
+            upstream: None,
+        }
+    }
+
+    pub fn with_upstream(mut self, upstream: Upstream) -> Self {
+        self.upstream = Some(Box::new(upstream));
+        self
+    }
+
+    /// The request breaks a rule that is not about one field.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(
+            ErrorKind::Invalid {
+                reason: InvalidReason::InvalidRequest,
+                violations: Vec::new(),
+            },
+            message,
+        )
+    }
+
+    /// One field of the request breaks a rule.
+    pub fn invalid_field(field: impl Into<String>, description: impl Into<String>) -> Self {
+        let violation = Violation::new(field, description);
+        let message = format!("{}: {}", violation.field, violation.description);
+        Self::new(
+            ErrorKind::Invalid {
+                reason: InvalidReason::InvalidRequest,
+                violations: vec![violation],
+            },
+            message,
+        )
+    }
+
+    /// Several fields break rules; `message` is what the AWS door says.
+    pub fn violations(message: impl Into<String>, violations: Vec<Violation>) -> Self {
+        Self::new(
+            ErrorKind::Invalid {
+                reason: InvalidReason::InvalidRequest,
+                violations,
+            },
+            message,
+        )
+    }
+
+    /// The same token or name with other parameters. The text is AWS's own
+    /// (semantics §4.10, aws-proton-cloudformation-sample-templates#58).
+    pub fn idempotency_mismatch() -> Self {
+        Self::new(
+            ErrorKind::Invalid {
+                reason: InvalidReason::IdempotencyMismatch,
+                violations: Vec::new(),
+            },
+            "Idempotent parameter mismatch",
+        )
+    }
+
+    /// The body is not a request of this operation.
+    pub fn unreadable(message: impl Into<String>) -> Self {
+        Self::new(
+            ErrorKind::Invalid {
+                reason: InvalidReason::Unreadable,
+                violations: Vec::new(),
+            },
+            message,
+        )
+    }
+
+    /// `resource` in kebab-case as in ARNs, `name` as the caller addressed it.
+    pub fn not_found(resource: impl Into<String>, name: impl Into<String>) -> Self {
+        let (resource, name) = (resource.into(), name.into());
+        let message = format!("The requested {resource} does not exist: {name}");
+        Self::new(ErrorKind::NotFound { resource, name }, message)
+    }
+
+    /// Work on `subject` (`environment/prod`) is under way and will end by itself.
+    pub fn in_progress(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(
+            ErrorKind::Conflict {
+                reason: ConflictReason::InProgress,
+                subject: subject.into(),
+            },
+            message,
+        )
+    }
+
+    /// The name of `subject` (`component/cache`) is taken.
+    pub fn already_exists(subject: impl Into<String>) -> Self {
+        let subject = subject.into();
+        let message = format!("The resource already exists: {subject}");
+        Self::new(
+            ErrorKind::Conflict {
+                reason: ConflictReason::AlreadyExists,
+                subject,
+            },
+            message,
+        )
+    }
+
+    /// `subject` stands in the way; `message` says what to do first.
+    pub fn precondition(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(
+            ErrorKind::Conflict {
+                reason: ConflictReason::Precondition,
+                subject: subject.into(),
+            },
+            message,
+        )
+    }
+
+    /// A quota of semantics §3.3 is used up.
+    pub fn quota(quota: impl Into<String>, limit: u64) -> Self {
+        let quota = quota.into();
+        let message = format!("The quota of {limit} {quota} is reached; delete some first");
+        Self::new(ErrorKind::QuotaExceeded { quota, limit }, message)
+    }
+
+    /// A defect or a fault of the machine. `context` is logged where the error is handled and
+    /// must not hold a caller's values.
+    pub fn internal(context: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, context)
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything, and when.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match *self.kind {
+            ErrorKind::Throttled { retry_after, .. } | ErrorKind::Unavailable { retry_after } => {
+                Some(retry_after)
+            }
+            _ => None,
+        }
+    }
+}

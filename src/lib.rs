@@ -1,0 +1,5 @@
+//! A gRPC gateway over the AWS Proton API, with an embedded, durable, Proton-compatible engine.
+
+pub mod backend;
+pub mod clock;
+pub mod error;
