@@ -1,5 +1,7 @@
 //! A gRPC gateway over the AWS Proton API, with an embedded, durable, Proton-compatible engine.
 
+pub mod api;
 pub mod backend;
 pub mod clock;
 pub mod error;
+pub mod gateway;

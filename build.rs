@@ -1,0 +1,48 @@
+//! Compiles the contract and packs the example bundles; the work is done in `codegen`.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// Everything that reflection serves. The health service is not of our making and stands apart.
+const FILES: &[&str] = &["proton/v1/proton.proto", "grpc/health/v1/health.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    for input in ["proto", "proto-grpc", "examples"] {
+        println!("cargo::rerun-if-changed={input}");
+    }
+    proton_codegen::generate(&[Path::new("proto"), Path::new("proto-grpc")], FILES, &out)?;
+    pack_examples(Path::new("examples"), &out)
+}
+
+/// Packs each folder below `examples` that is a bundle, and lists them for `include!`.
+fn pack_examples(examples: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    let mut bundles: Vec<_> = fs::read_dir(examples)?
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("schema/schema.yaml").is_file())
+        .collect();
+    bundles.sort();
+    let mut list = String::from("&[\n");
+    for bundle in bundles {
+        let name = bundle.file_name().unwrap_or_default().to_string_lossy();
+        let archive = out.join(format!("{name}.tar.gz"));
+        // Fixed times and owners: the same sources make the same bytes.
+        let gzip = flate2::GzBuilder::new()
+            .mtime(0)
+            .write(fs::File::create(&archive)?, flate2::Compression::best());
+        let mut tar = tar::Builder::new(gzip);
+        tar.mode(tar::HeaderMode::Deterministic);
+        tar.append_dir_all(".", &bundle)?;
+        tar.into_inner()?.finish()?;
+        list.push_str(&format!(
+            "    ({:?}, include_bytes!({archive:?})),\n",
+            format!("{name}.tar.gz")
+        ));
+    }
+    list.push_str("]\n");
+    fs::write(out.join("examples.rs"), list)?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The typed calls: operations with their policy, requests, responses, and the gRPC service.
+
+use std::fmt::Write;
+
+use crate::contract::{Contract, Operation};
+
+pub fn emit(contract: &Contract) -> String {
+    let mut out = String::new();
+    operations(&mut out, &contract.operations);
+    calls(&mut out, &contract.operations);
+    service(&mut out, &contract.operations);
+    out
+}
+
+fn list(items: &[String]) -> String {
+    let quoted: Vec<_> = items.iter().map(|item| format!("{item:?}")).collect();
+    format!("&[{}]", quoted.join(", "))
+}
+
+fn operations(out: &mut String, operations: &[Operation]) {
+    let count = operations.len();
+    out.push_str("/// One of the operations of the contract.\n");
+    out.push_str("#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]\npub enum Operation {\n");
+    for operation in operations {
+        let _ = writeln!(
+            out,
+            "    /// {}.\n    {},",
+            operation.summary, operation.name
+        );
+    }
+    let _ = writeln!(
+        out,
+        "}}\n\nimpl Operation {{\n    /// All operations, in the order of the contract.\n    pub const ALL: [Self; {count}] = ["
+    );
+    for operation in operations {
+        let _ = writeln!(out, "        Self::{},", operation.name);
+    }
+    out.push_str("    ];\n}\n\n");
+    let _ = writeln!(out, "static POLICIES: [Policy; {count}] = [");
+    for o in operations {
+        let _ = writeln!(
+            out,
+            "    Policy {{ name: {:?}, resource: {:?}, named_by: {}, cache: Cache::{}, touches: {}, \
+             idempotency: Idempotency::{}, paginated: {}, client_token: {} }},",
+            o.name,
+            o.resource,
+            list(&o.named_by),
+            o.cache,
+            list(&o.touches),
+            o.idempotency,
+            o.paginated,
+            o.client_token
+        );
+    }
+    out.push_str("];\n\n");
+}
+
+fn calls(out: &mut String, operations: &[Operation]) {
+    for (side, doc) in [
+        ("Request", "The request of any operation."),
+        ("Response", "The response of any operation."),
+    ] {
+        let _ = writeln!(
+            out,
+            "/// {doc}\n#[derive(Debug, Clone, PartialEq)]\npub enum {side} {{"
+        );
+        for o in operations {
+            let _ = writeln!(out, "    {0}(pb::{0}{side}),", o.name);
+        }
+        out.push_str("}\n\n");
+    }
+    out.push_str("impl Request {\n");
+    method(
+        out,
+        operations,
+        "pub fn operation(&self) -> Operation",
+        |o| format!("Self::{0}(_) => Operation::{0},", o.name),
+    );
+    method(out, operations, "fn rules(&self) -> &dyn Rules", |o| {
+        format!("Self::{}(request) => request,", o.name)
+    });
+    method(out, operations, "fn json(&self) -> &dyn ToJson", |o| {
+        format!("Self::{}(request) => request,", o.name)
+    });
+    out.push_str(
+        "    /// Reads the request of `operation` from AWS JSON.\n    \
+         pub fn from_json(operation: Operation, value: Value) -> Result<Self> {\n        match operation {\n",
+    );
+    for o in operations {
+        let _ = writeln!(
+            out,
+            "            Operation::{0} => FromJson::from_json(value, &At::root()).map(Self::{0}),",
+            o.name
+        );
+    }
+    out.push_str("        }\n    }\n}\n\nimpl Response {\n");
+    method(
+        out,
+        operations,
+        "pub fn operation(&self) -> Operation",
+        |o| format!("Self::{0}(_) => Operation::{0},", o.name),
+    );
+    method(out, operations, "fn json(&self) -> &dyn ToJson", |o| {
+        format!("Self::{}(response) => response,", o.name)
+    });
+    out.push_str("}\n\n");
+    for o in operations {
+        let _ = writeln!(
+            out,
+            "impl Typed for pb::{0}Request {{\n    type Response = pb::{0}Response;\n    \
+             fn into_request(self) -> Request {{ Request::{0}(self) }}\n    \
+             fn from_response(response: Response) -> Option<Self::Response> {{ match response {{ Response::{0}(response) => Some(response), _ => None }} }}\n}}\n",
+            o.name
+        );
+    }
+}
+
+fn method(
+    out: &mut String,
+    operations: &[Operation],
+    signature: &str,
+    arm: impl Fn(&Operation) -> String,
+) {
+    let _ = writeln!(out, "    {signature} {{\n        match self {{");
+    for operation in operations {
+        let _ = writeln!(out, "            {}", arm(operation));
+    }
+    out.push_str("        }\n    }\n\n");
+}
+
+fn service(out: &mut String, operations: &[Operation]) {
+    out.push_str(
+        "#[tonic::async_trait]\nimpl pb::proton_service_server::ProtonService for Gateway {\n",
+    );
+    for o in operations {
+        let _ = writeln!(
+            out,
+            "    async fn {}(&self, request: tonic::Request<pb::{}>) -> std::result::Result<tonic::Response<pb::{}>, tonic::Status> {{ self.unary(request).await }}",
+            o.method, o.request, o.response
+        );
+    }
+    out.push_str("}\n");
+}

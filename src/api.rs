@@ -1,0 +1,164 @@
+//! The contract in Rust: messages, operations with their policy, and the typed calls.
+//!
+//! Everything here follows from `proto/`; this is the only place that includes generated code.
+//! The hand-written halves are in `api/json.rs` (AWS JSON), `api/rules.rs` (the model's
+//! constraints) and `backend/aws/convert.rs` (the SDK's types).
+
+pub mod json;
+pub mod rules;
+
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::gateway::Gateway;
+use json::{At, FromJson, ToJson, View};
+use rules::{Check, Rules};
+
+/// The messages of the contract.
+#[allow(missing_docs, clippy::all)]
+pub mod pb {
+    tonic::include_proto!("proton.v1");
+}
+
+/// The standard health service of gRPC.
+#[allow(missing_docs, clippy::all)]
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}
+
+/// The encoded descriptors, options included: what reflection serves.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The table of operations as it must stand in `docs/operations.md`.
+pub const OPERATIONS_DOCUMENT: &str = include_str!(concat!(env!("OUT_DIR"), "/operations.md"));
+
+/// The bundles compiled in as bucket `proton-examples`: (key, bytes).
+pub static EXAMPLES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/examples.rs"));
+
+/// What an operation is; see `proton.policy.v1.OperationPolicy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// AWS's name of the operation, which is also the rpc's.
+    pub name: &'static str,
+    /// The kind of resource it addresses, in kebab-case.
+    pub resource: &'static str,
+    /// Request fields that name the resource, outermost first.
+    pub named_by: &'static [&'static str],
+    pub cache: Cache,
+    /// Kinds of resources whose stored answers it makes stale.
+    pub touches: &'static [&'static str],
+    pub idempotency: Idempotency,
+    /// It has a paging token on both sides.
+    pub paginated: bool,
+    /// Its request has a client token.
+    pub client_token: bool,
+}
+
+/// How long an answer may be kept; see `proton.policy.v1.CacheClass`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    None,
+    State,
+    Definition,
+}
+
+/// What makes a repeat safe; see `proton.policy.v1.IdempotencyClass`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idempotency {
+    Read,
+    ClientToken,
+    NaturalCreate,
+    Delete,
+    AsyncDelete,
+    Model,
+    None,
+}
+
+impl Idempotency {
+    /// Whether the same call may be sent again although the first may have been applied.
+    pub fn repeatable(self) -> bool {
+        self != Self::None
+    }
+}
+
+impl Operation {
+    /// What the operation is.
+    pub fn policy(self) -> &'static Policy {
+        &POLICIES[self as usize]
+    }
+
+    /// AWS's name of the operation, which is also the rpc's.
+    pub fn name(self) -> &'static str {
+        self.policy().name
+    }
+
+    /// The operation with AWS's name `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|o| o.name() == name)
+    }
+}
+
+/// A request that knows its response.
+pub trait Typed: Sized + Send {
+    type Response: Send;
+
+    fn into_request(self) -> Request;
+
+    /// The response, if `response` is of this operation.
+    fn from_response(response: Response) -> Option<Self::Response>;
+}
+
+impl Request {
+    /// Checks the model's constraints; the error lists all violations.
+    pub fn validate(&self) -> Result<()> {
+        Check::of(self.rules())
+    }
+
+    /// The request as AWS JSON with sensitive fields blanked out: fit for a log.
+    pub fn redacted(&self) -> Value {
+        self.json().to_json(View::Redacted)
+    }
+}
+
+impl Response {
+    /// The response as AWS JSON.
+    pub fn to_json(&self) -> Value {
+        self.json().to_json(View::Plain)
+    }
+}
+
+include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
+mod generated_json {
+    use super::json::{At, Fields, FromJson, Named, Names, Object, ToJson, View};
+    use super::json::{list_from_json, list_json, redacted};
+    use super::pb;
+    use crate::error::Result;
+    use serde_json::Value;
+
+    include!(concat!(env!("OUT_DIR"), "/json.rs"));
+}
+
+mod generated_rules {
+    use super::pb;
+    use super::rules::{Check, Format, Rule, Rules};
+
+    include!(concat!(env!("OUT_DIR"), "/rules.rs"));
+}
+
+/// The forwarders to AWS's SDK and the conversions of its types.
+pub mod sdk {
+    // AWS marks the whole SDK as deprecated since Proton closed to new customers.
+    #![allow(deprecated)]
+
+    use super::{Request, Response, pb};
+    use crate::backend::aws::convert::{
+        Answer, Failure, FromSdk, Send, ToSdk, answer, from_list, from_message, list, message,
+        messages, name, names, number, numbers, text, time,
+    };
+    use crate::error::Result;
+    use aws_sdk_proton::{Client, config, operation, types};
+    use aws_smithy_types::error::operation::BuildError;
+
+    include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
+}
