@@ -1,16 +1,108 @@
-//! A request becomes a [`Call`]: one generic function for all rpcs.
+//! A request becomes a [`Call`] and goes through the pipeline: one generic function for all rpcs,
+//! and the same path for both doors.
 
-use crate::api::Typed;
+use std::time::Instant;
 
+use tonic::Status;
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+use crate::api::{Operation, Request, Response, Typed};
+use crate::edge::{Arrival, status};
+use crate::error::{Error, Result};
+
+/// By which protocol a call came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    Grpc,
+    Aws,
+}
+
+impl Door {
+    /// How the door is called in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Aws => "aws",
+        }
+    }
+}
+
+/// A call in flight.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub operation: Operation,
+    pub request: Request,
+    pub door: Door,
+    /// Names the call in logs and in answers.
+    pub request_id: String,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+impl Call {
+    pub fn new(request: Request, door: Door, arrival: &Arrival) -> Self {
+        Self {
+            operation: request.operation(),
+            request,
+            door,
+            request_id: arrival.request_id.clone(),
+            deadline: arrival.deadline,
+        }
+    }
+}
+
+/// A successful answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub response: Response,
+    /// AWS's id of the request, where the backend is AWS.
+    pub upstream_request_id: Option<String>,
+}
+
+/// What calls go through; see [`crate::pipeline`].
+pub type Pipeline = BoxCloneSyncService<Call, Reply, Error>;
+
+/// Hands calls to the pipeline. Clones share it.
 #[derive(Clone)]
-pub struct Gateway {}
+pub struct Gateway {
+    pipeline: Pipeline,
+}
 
 impl Gateway {
-    pub async fn unary<T: Typed>(
+    pub fn new(pipeline: Pipeline) -> Self {
+        Self { pipeline }
+    }
+
+    /// Sends one call through the pipeline.
+    pub async fn call(&self, call: Call) -> Result<Reply> {
+        self.pipeline.clone().oneshot(call).await
+    }
+
+    /// The body of every rpc.
+    pub(crate) async fn unary<T: Typed>(
         &self,
         request: tonic::Request<T>,
-    ) -> std::result::Result<tonic::Response<T::Response>, tonic::Status> {
-        let _ = request;
-        Err(tonic::Status::unknown(""))
+    ) -> std::result::Result<tonic::Response<T::Response>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
+        let call = Call::new(message.into_request(), Door::Grpc, &arrival);
+        let operation = call.operation;
+        let outcome = self.call(call).await.and_then(|reply| {
+            let id = reply.upstream_request_id;
+            T::from_response(reply.response)
+                .map(|response| (response, id))
+                .ok_or_else(|| Error::internal("the backend answered another operation"))
+        });
+        match outcome {
+            Ok((response, upstream_request_id)) => {
+                let mut response = tonic::Response::new(response);
+                if let Some(id) = upstream_request_id.and_then(|id| id.parse().ok()) {
+                    response.metadata_mut().insert(status::AWS_REQUEST_ID, id);
+                }
+                Ok(response)
+            }
+            Err(error) => Err(status::of(&error, Some(operation), &arrival.request_id)),
+        }
     }
 }

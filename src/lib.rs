@@ -3,5 +3,10 @@
 pub mod api;
 pub mod backend;
 pub mod clock;
+pub mod config;
+pub mod edge;
 pub mod error;
 pub mod gateway;
+pub mod pipeline;
+pub mod server;
+pub mod telemetry;

@@ -1,3 +1,102 @@
-//! AWS.
+//! Forwards calls to AWS Proton, or to any endpoint that speaks its protocol.
+//!
+//! One attempt per call: the SDK's own retries are off, because who repeats a call has to know
+//! whether a repeat is safe.
+
 pub mod convert;
-pub mod failure;
+mod failure;
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_proton::Client;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use futures_util::future::BoxFuture;
+use tower::Service;
+
+use crate::api::sdk;
+use crate::error::Error;
+use crate::gateway::{Call, Reply};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the backend has to know; everything else comes from AWS's default chain.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub region: Option<String>,
+    pub profile: Option<String>,
+    pub endpoint_url: Option<String>,
+}
+
+/// The AWS backend. Clones share its connections and credentials.
+#[derive(Debug, Clone)]
+pub struct Aws {
+    client: Client,
+}
+
+impl Aws {
+    /// Reads region, profile and credentials as AWS's tools do.
+    pub async fn connect(settings: Settings) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
+        if let Some(region) = settings.region {
+            loader = loader.region(Region::new(region));
+        }
+        if let Some(profile) = settings.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(url) = settings.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        Self::with_config(&loader.load().await)
+    }
+
+    /// A backend with credentials and endpoint of the caller's choice.
+    pub fn with_config(config: &aws_config::SdkConfig) -> Self {
+        let config = aws_sdk_proton::config::Builder::from(config)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .build(),
+            )
+            .build();
+        Self {
+            client: Client::from_conf(config),
+        }
+    }
+}
+
+impl Service<Call> for Aws {
+    type Response = Reply;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Reply, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let client = self.client.clone();
+        Box::pin(async move {
+            let left = call.deadline.saturating_duration_since(Instant::now());
+            let settings = aws_sdk_proton::config::Builder::new().timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT.min(left))
+                    .operation_timeout(left)
+                    .build(),
+            );
+            let operation = call.operation;
+            // Large, and not needed on the stack of every caller.
+            Box::pin(sdk::forward(&client, settings, call.request))
+                .await
+                .map(|answer| Reply {
+                    response: answer.response,
+                    upstream_request_id: answer.request_id,
+                })
+                .map_err(|error| failure::of_operation(error, operation))
+        })
+    }
+}

@@ -1,13 +1,178 @@
 //! What a failed attempt of the SDK means.
 
+use std::time::Duration;
+
 use aws_sdk_proton::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_proton::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::error::Error;
+use crate::api::Operation;
+use crate::edge::aws_door::REASON;
+use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Upstream};
 
-pub fn read<E>(error: SdkError<E, HttpResponse>) -> Error
+/// When to try again where the upstream does not say.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Reads the SDK's error; [`of_operation`] completes what depends on the operation.
+pub(super) fn read<E>(error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    Error::internal(error.to_string())
+    let upstream = Upstream {
+        code: error.code().map(str::to_owned),
+        request_id: error.request_id().map(str::to_owned),
+    };
+    let reason = error
+        .raw_response()
+        .and_then(|response| response.headers().get(REASON))
+        .map(str::to_owned);
+    let message = error.message().unwrap_or_default().to_owned();
+    let kind = match &error {
+        SdkError::ServiceError(_) => service(
+            upstream.code.as_deref().unwrap_or_default(),
+            reason.as_deref(),
+            &message,
+        ),
+        SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(refused) => {
+            return unavailable("the upstream cannot be reached; nothing was sent");
+        }
+        SdkError::ConstructionFailure(_) => {
+            return unavailable(
+                "the request could not be signed: check the gateway's credentials and region",
+            );
+        }
+        _ => ErrorKind::OutcomeUnknown,
+    };
+    let message = if message.is_empty() {
+        "the upstream gave no readable answer".to_owned()
+    } else {
+        message
+    };
+    Error::new(kind, message).with_upstream(upstream)
+}
+
+fn unavailable(message: &str) -> Error {
+    let retry_after = RETRY_AFTER;
+    Error::new(ErrorKind::Unavailable { retry_after }, message)
+}
+
+/// Whether no connection was made, so that nothing can have been applied.
+fn refused(error: &aws_smithy_runtime_api::client::result::ConnectorError) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return matches!(
+                io.kind(),
+                std::io::ErrorKind::ConnectionRefused
+                    | std::io::ErrorKind::AddrNotAvailable
+                    | std::io::ErrorKind::HostUnreachable
+                    | std::io::ErrorKind::NetworkUnreachable
+            );
+        }
+        source = cause.source();
+    }
+    error.is_user()
+}
+
+fn service(code: &str, reason: Option<&str>, message: &str) -> ErrorKind {
+    match code {
+        "ValidationException" => ErrorKind::Invalid {
+            // AWS tells a mismatch by its text alone.
+            reason: if message.contains("Idempotent parameter mismatch") {
+                InvalidReason::IdempotencyMismatch
+            } else {
+                InvalidReason::InvalidRequest
+            },
+            violations: Vec::new(),
+        },
+        "SerializationException" => ErrorKind::Invalid {
+            reason: InvalidReason::Unreadable,
+            violations: Vec::new(),
+        },
+        "ResourceNotFoundException" => ErrorKind::NotFound {
+            resource: String::new(),
+            name: String::new(),
+        },
+        "ConflictException" => ErrorKind::Conflict {
+            reason: match reason {
+                Some("IN_PROGRESS") => ConflictReason::InProgress,
+                Some("ALREADY_EXISTS") => ConflictReason::AlreadyExists,
+                Some(_) => ConflictReason::Precondition,
+                None => guess(message),
+            },
+            subject: String::new(),
+        },
+        "ServiceQuotaExceededException" => ErrorKind::QuotaExceeded {
+            quota: String::new(),
+            limit: 0,
+        },
+        "ThrottlingException" | "Throttling" | "TooManyRequestsException" => ErrorKind::Throttled {
+            origin: Origin::Upstream,
+            retry_after: RETRY_AFTER,
+        },
+        "AccessDeniedException"
+        | "AccessDenied"
+        | "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "ExpiredTokenException"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "InvalidClientTokenId" => ErrorKind::AccessDenied {
+            origin: Origin::Upstream,
+        },
+        "UnknownOperationException" => ErrorKind::UnknownOperation,
+        _ => ErrorKind::OutcomeUnknown,
+    }
+}
+
+/// AWS has one code for all conflicts; which one it is shows in its text at best.
+fn guess(message: &str) -> ConflictReason {
+    let message = message.to_ascii_lowercase();
+    if message.contains("in progress") || message.contains("in_progress") {
+        ConflictReason::InProgress
+    } else if message.contains("already exists") {
+        ConflictReason::AlreadyExists
+    } else {
+        ConflictReason::Precondition
+    }
+}
+
+/// Completes an error by what the operation is: a call whose outcome is unknown, but whose repeat
+/// is harmless, is merely unavailable; what was not found is the resource that was addressed.
+pub(super) fn of_operation(mut error: Error, operation: Operation) -> Error {
+    let policy = operation.policy();
+    match &mut *error.kind {
+        ErrorKind::OutcomeUnknown if policy.idempotency.repeatable() => {
+            *error.kind = ErrorKind::Unavailable {
+                retry_after: RETRY_AFTER,
+            };
+        }
+        ErrorKind::OutcomeUnknown => {
+            error.message = format!(
+                "{}; the call may have been applied: read the {} before repeating it",
+                error.message, policy.resource
+            );
+        }
+        ErrorKind::NotFound { resource, .. } => policy.resource.clone_into(resource),
+        ErrorKind::Conflict { subject, .. } => policy.resource.clone_into(subject),
+        ErrorKind::QuotaExceeded { quota, .. } => policy.resource.clone_into(quota),
+        _ => {}
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_outcome_stays_unknown_only_where_a_repeat_could_act_twice() {
+        let lost = || Error::new(ErrorKind::OutcomeUnknown, "lost");
+        let update = of_operation(lost(), Operation::UpdateEnvironment);
+        assert_eq!(*update.kind, ErrorKind::OutcomeUnknown);
+        assert!(update.message.contains("read the environment"), "{update}");
+        let read = of_operation(lost(), Operation::GetEnvironment);
+        assert!(matches!(*read.kind, ErrorKind::Unavailable { .. }));
+    }
 }

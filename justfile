@@ -1,0 +1,35 @@
+# What is done often. `just` lists it.
+
+_default:
+    @just --list
+
+# Serve on the embedded engine.
+run *arguments:
+    cargo run --release -- {{arguments}}
+
+# All tests.
+test:
+    cargo test --workspace
+
+# What the gate checks before the tests.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    npx --yes @bufbuild/buf lint
+
+# Write docs/operations.md anew from the contract.
+docs:
+    UPDATE_DOCS=1 cargo test --test contract operations_document
+
+# GetService and CreateService next to a bare tonic handler.
+bench:
+    cargo bench --bench gateway
+
+# The real clients against the release binary.
+clients:
+    cargo build --release
+    bash tests/clients/run.sh target/release/proton-gateway
+
+# The whole gate, as it runs on a clean clone.
+ci:
+    bash .ci/run

@@ -1,0 +1,184 @@
+//! Pages of lists.
+//!
+//! A token is base64 of what the list was asked for and where the page ended; it is good for
+//! the same question only. It stays good when resources come and go between two pages.
+
+use std::ops::ControlFlow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message;
+
+use super::store::{Record, Transaction};
+use crate::error::{Error, Result};
+
+/// The most items of one page, and how many there are where the caller does not say. AWS
+/// documents the maximum only.
+const MOST: usize = 100;
+
+/// Where a page begins and how long it may be.
+#[derive(Debug)]
+pub struct Page {
+    question: Vec<u8>,
+    limit: usize,
+    after: Option<Position>,
+}
+
+/// The last item of a page: its sort key and its own key.
+#[derive(Clone, PartialEq, Message)]
+struct Position {
+    #[prost(bytes = "vec", tag = "1")]
+    question: Vec<u8>,
+    #[prost(string, tag = "2")]
+    sort: String,
+    #[prost(string, tag = "3")]
+    key: String,
+}
+
+impl Page {
+    /// `filters` is the request without its page size and token.
+    pub fn new(
+        operation: &str,
+        filters: &impl Message,
+        max_results: Option<i32>,
+        next_token: Option<&str>,
+    ) -> Result<Self> {
+        let mut question = super::idempotency::digest(&[operation.as_bytes(), &filters.encode_to_vec()]);
+        question.truncate(8);
+        let after = next_token
+            .filter(|token| !token.is_empty())
+            .map(|token| {
+                STANDARD
+                    .decode(token)
+                    .ok()
+                    .and_then(|bytes| Position::decode(bytes.as_slice()).ok())
+                    .filter(|position| position.question == question)
+                    .ok_or_else(|| {
+                        Error::invalid_field(
+                            "next_token",
+                            "the token is not one of this list with these filters; begin again without it",
+                        )
+                    })
+            })
+            .transpose()?;
+        Ok(Self {
+            question,
+            limit: max_results
+                .and_then(|most| usize::try_from(most).ok())
+                .map_or(MOST, |most| most.clamp(1, MOST)),
+            after,
+        })
+    }
+
+    fn token(&self, sort: &str, key: &str) -> String {
+        STANDARD.encode(
+            Position {
+                question: self.question.clone(),
+                sort: sort.to_owned(),
+                key: key.to_owned(),
+            }
+            .encode_to_vec(),
+        )
+    }
+
+    /// A page of the records whose key begins with `prefix`, in the order of their keys.
+    /// `select` leaves out what it answers with `None`.
+    pub fn scan<R: Record, T>(
+        &self,
+        tx: &Transaction<'_>,
+        prefix: &str,
+        mut select: impl FnMut(R) -> Result<Option<T>>,
+    ) -> Result<(Vec<T>, Option<String>)> {
+        let mut taken = Taken::new(self);
+        let after = self.after.as_ref().map(|position| position.key.as_str());
+        tx.scan::<R>(prefix, after, |record| {
+            let key = record.key();
+            Ok(taken.offer(String::new(), key, select(record)?))
+        })?;
+        Ok(taken.finish())
+    }
+
+    /// A page of the records under the index `name`, in the order of the index.
+    pub fn scan_index<R: Record, T>(
+        &self,
+        tx: &Transaction<'_>,
+        name: &str,
+        descending: bool,
+        mut select: impl FnMut(R) -> Result<Option<T>>,
+    ) -> Result<(Vec<T>, Option<String>)> {
+        let mut taken = Taken::new(self);
+        let after = self
+            .after
+            .as_ref()
+            .map(|position| (position.sort.as_str(), position.key.as_str()));
+        tx.scan_index::<R>(name, after, descending, |record| {
+            let sort = record
+                .indexes()
+                .into_iter()
+                .find_map(|(index, sort)| (index == name).then_some(sort))
+                .unwrap_or_default();
+            let key = record.key();
+            Ok(taken.offer(sort, key, select(record)?))
+        })?;
+        Ok(taken.finish())
+    }
+
+    /// A page of items in memory. Each comes with its sort key and its own, unique key.
+    pub fn slice<T>(
+        &self,
+        mut items: Vec<((String, String), T)>,
+        descending: bool,
+    ) -> (Vec<T>, Option<String>) {
+        items.sort_by(|(a, _), (b, _)| if descending { b.cmp(a) } else { a.cmp(b) });
+        let mut taken = Taken::new(self);
+        for ((sort, key), item) in items {
+            let passed = self.after.as_ref().is_some_and(|last| {
+                let order = (&sort, &key).cmp(&(&last.sort, &last.key));
+                if descending { order.is_ge() } else { order.is_le() }
+            });
+            if !passed && taken.offer(sort, key, Some(item)).is_break() {
+                break;
+            }
+        }
+        taken.finish()
+    }
+}
+
+/// The items of a page as they are found. One more than fits is looked for, so that the last
+/// page has no token.
+struct Taken<'a, T> {
+    page: &'a Page,
+    items: Vec<T>,
+    last: (String, String),
+    more: bool,
+}
+
+impl<'a, T> Taken<'a, T> {
+    fn new(page: &'a Page) -> Self {
+        Self {
+            page,
+            items: Vec::new(),
+            last: Default::default(),
+            more: false,
+        }
+    }
+
+    fn offer(&mut self, sort: String, key: String, item: Option<T>) -> ControlFlow<()> {
+        let Some(item) = item else {
+            return ControlFlow::Continue(());
+        };
+        if self.items.len() == self.page.limit {
+            self.more = true;
+            return ControlFlow::Break(());
+        }
+        self.items.push(item);
+        self.last = (sort, key);
+        ControlFlow::Continue(())
+    }
+
+    fn finish(self) -> (Vec<T>, Option<String>) {
+        let (sort, key) = &self.last;
+        let token = self.more.then(|| self.page.token(sort, key));
+        (self.items, token)
+    }
+}

@@ -1,0 +1,249 @@
+//! Checking inputs and filling in defaults.
+
+use super::*;
+
+#[test]
+fn references_between_types_are_followed() {
+    for reference in [
+        "#/schema/types/P",
+        "#/types/P",
+        "#/components/schemas/P",
+        "#/definitions/P",
+        "P",
+    ] {
+        let schema = parse_types(&json!({
+            "T": {"type": "object", "properties": {"p": {"$ref": reference}, "l": {"type": "array", "items": {"$ref": reference}}}},
+            "P": {"type": "object", "properties": {"n": {"type": "integer", "default": 1}}, "required": ["n"]}
+        }))
+        .expect("valid");
+        assert_eq!(
+            violations(
+                &schema,
+                &json!({"p": {"n": "x"}, "l": [{"n": 1}, {"n": true}]})
+            ),
+            [
+                "`p.n` must be of type integer",
+                "`l[1].n` must be of type integer"
+            ]
+        );
+    }
+}
+
+#[test]
+fn an_input_type_may_itself_be_a_reference() {
+    let schema = parse_types(&json!({"T": {"$ref": "#/schema/types/U"}, "U": {"type": "object", "properties": {"a": {"type": "string"}}}})).expect("valid");
+    assert_eq!(
+        violations(&schema, &json!({"a": 1})),
+        ["`a` must be of type string"]
+    );
+}
+
+#[test]
+fn all_violations_are_listed_and_none_holds_a_value() {
+    let schema = with(
+        &json!({
+            "port": {"type": "number", "minimum": 0, "maximum": 65535},
+            "size": {"type": "string", "enum": ["small", "large"]},
+            "image": {"type": "string", "minLength": 3, "maxLength": 5},
+            "code": {"type": "string", "pattern": "^[a-z]+$"},
+            "name": {"type": "string"},
+            "count": {"type": "integer", "multipleOf": 2, "exclusiveMinimum": true, "minimum": 2},
+            "tags": {"type": "array", "uniqueItems": true, "minItems": 1, "maxItems": 3, "items": {"type": "string"}},
+            "extra": {"type": "object", "additionalProperties": false, "properties": {"a": {"type": "string"}}},
+            "either": {"oneOf": [{"type": "string"}, {"type": "number"}]}
+        }),
+        &json!({"required": ["name", "port"]}),
+    );
+    let found = violations(
+        &schema,
+        &json!({
+            "port": 70000, "size": "hunter2", "image": "hunter2", "code": "hunter2", "count": 2,
+            "tags": ["hunter2", "hunter2", 5], "extra": {"a": 3, "b": "hunter2"}, "either": ["hunter2"],
+            "typo": "hunter2"
+        }),
+    );
+    for expected in [
+        "`typo` is not an input of `T`; its inputs are port, size, image, code, name, count, tags, extra, either",
+        "`port` must be at most 65535",
+        "`size` must be one of \"small\", \"large\"",
+        "`image` must have at most 5 characters",
+        "`code` must match the pattern ^[a-z]+$",
+        "`name` is required",
+        "`count` must be more than 2",
+        "`tags` must not hold the same item twice",
+        "`tags[2]` must be of type string",
+        "`extra.a` must be of type string",
+        "`extra.b` is not a property that the schema knows",
+        "`either` must match one alternative of its `oneOf`",
+    ] {
+        assert!(
+            found.iter().any(|text| text == expected),
+            "{expected} is not in {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 12, "{found:#?}");
+    assert!(
+        found.iter().all(|text| !text.contains("hunter2")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn names_that_the_schema_does_not_know_are_refused_unless_it_says_otherwise() {
+    let properties = json!({"a": {"type": "string"}});
+    let given = json!({"a": "x", "b": 1});
+    assert_eq!(violations(&with(&properties, &json!({})), &given).len(), 1);
+    assert_eq!(
+        violations(
+            &with(&properties, &json!({"additionalProperties": false})),
+            &given
+        )
+        .len(),
+        1
+    );
+    assert_eq!(
+        violations(
+            &with(&properties, &json!({"additionalProperties": true})),
+            &given
+        )
+        .len(),
+        0
+    );
+    let numbers = json!({"additionalProperties": {"type": "number"}});
+    assert_eq!(violations(&with(&properties, &numbers), &given).len(), 0);
+    assert_eq!(
+        violations(&with(&properties, &numbers), &json!({"b": "x"})),
+        ["`b` must be of type number"]
+    );
+}
+
+#[test]
+fn properties_of_all_members_of_all_of_are_inputs() {
+    let schema = with(
+        &json!({"a": {"type": "string"}}),
+        &json!({"allOf": [
+        {"type": "object", "properties": {"b": {"type": "number", "default": 2}}}]}),
+    );
+    assert!(violations(&schema, &json!({"a": "x", "b": 1})).is_empty());
+    assert_eq!(
+        schema.materialise(SERVICE, &json!({})).expect("small"),
+        json!({"b": 2})
+    );
+}
+
+#[test]
+fn inputs_that_are_no_mapping_are_refused() {
+    let schema = with(&json!({}), &json!({}));
+    assert_eq!(violations(&schema, &json!([])), ["must be of type object"]);
+    assert_eq!(
+        violations(&schema, &Value::Null),
+        ["must be of type object"]
+    );
+}
+
+#[test]
+fn nullable_inputs_accept_null_and_others_do_not() {
+    let schema = with(
+        &json!({"a": {"type": "string", "nullable": true}, "b": {"type": "string", "example": 5}}),
+        &json!({}),
+    );
+    assert_eq!(
+        violations(&schema, &json!({"a": null, "b": null})),
+        ["`b` must be of type string"]
+    );
+}
+
+#[test]
+fn patterns_are_searched_for_and_may_look_around() {
+    let schema = with(
+        &json!({"a": {"type": "string", "pattern": "b"}, "c": {"type": "string", "pattern": "^(?!aws)"}}),
+        &json!({}),
+    );
+    assert!(violations(&schema, &json!({"a": "abc", "c": "x"})).is_empty());
+    assert_eq!(violations(&schema, &json!({"c": "aws-x"})).len(), 1);
+}
+
+#[test]
+fn a_pattern_that_backtracks_without_end_is_given_up() {
+    let schema = with(
+        &json!({"a": {"type": "string", "pattern": "^(?=(a+)+$)(a|aa)+\\1x$"}}),
+        &json!({}),
+    );
+    let found = violations(&schema, &json!({"a": "a".repeat(5_000) + "!"}));
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn defaults_are_filled_in_and_what_has_none_stays_absent() {
+    let schema = with(
+        &json!({
+            "port": {"type": "number", "default": 80},
+            "image": {"type": "string"},
+            "off": {"type": "boolean", "default": false},
+            "given": {"type": "object", "properties": {"x": {"type": "number", "default": 1}, "y": {"type": "number"}}},
+            "absent": {"type": "object", "properties": {"x": {"type": "number", "default": 1}}},
+            "filled": {"type": "object", "default": {}, "properties": {"x": {"type": "number", "default": 1}}},
+            "list": {"type": "array", "items": {"type": "object", "properties": {"x": {"type": "number", "default": 1}}}},
+            "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"x": {"type": "number", "default": 1}}}}
+        }),
+        &json!({"required": ["port"]}),
+    );
+    let given = json!({"given": {"y": 2}, "list": [{}, {"x": 3}], "map": {"k": {}}});
+    assert!(
+        violations(&schema, &given).is_empty(),
+        "a default satisfies `required`"
+    );
+    assert_eq!(
+        schema.materialise(SERVICE, &given).expect("small"),
+        json!({"given": {"y": 2, "x": 1}, "list": [{"x": 1}, {"x": 3}], "map": {"k": {"x": 1}},
+               "port": 80, "off": false, "filled": {"x": 1}})
+    );
+    assert_eq!(
+        schema
+            .materialise(SERVICE, &json!({"port": 1, "off": true}))
+            .expect("small"),
+        json!({"port": 1, "off": true, "filled": {"x": 1}})
+    );
+}
+
+#[test]
+fn a_default_beside_a_reference_counts() {
+    let schema = parse_types(&json!({
+        "T": {"type": "object", "properties": {"a": {"$ref": "S", "default": "x"}}},
+        "S": {"type": "string"}
+    }))
+    .expect("valid");
+    assert_eq!(
+        schema.materialise(SERVICE, &json!({})).expect("small"),
+        json!({"a": "x"})
+    );
+}
+
+#[test]
+fn defaults_that_multiply_are_a_violation() {
+    let long = "x".repeat(40_000);
+    let schema = with(
+        &json!({"l": {"type": "array", "items": {"type": "object", "properties": {
+        "a": {"type": "string", "default": long}}}}}),
+        &json!({}),
+    );
+    let items: Vec<Value> = (0..200).map(|_| json!({})).collect();
+    assert!(violations(&schema, &json!({"l": items}))[0].contains("expands to too much"));
+}
+
+#[test]
+fn a_check_that_would_take_too_long_is_not_begun() {
+    let choices: Vec<Value> = (0..1_000)
+        .map(|n| json!({"type": "string", "minLength": n}))
+        .collect();
+    let schema = with(
+        &json!({"l": {"type": "array", "items": {"anyOf": choices}}}),
+        &json!({}),
+    );
+    let items = |count| json!({"l": vec!["x"; count]});
+    assert!(violations(&schema, &items(100)).is_empty());
+    assert_eq!(
+        violations(&schema, &items(10_000)),
+        ["is too much to check against the schema"]
+    );
+}

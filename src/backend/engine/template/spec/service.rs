@@ -1,0 +1,257 @@
+//! `proton: ServiceSpec`.
+
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    MAX_NAME_CHARS, SpecError, SpecKind, current, document, inputs_at, is_resource_name, none_of,
+    unknown_keys,
+};
+use crate::backend::engine::template::schema::{InputType, Schema, Violation};
+use crate::backend::engine::template::yaml;
+
+const KIND: SpecKind = SpecKind::Service;
+
+/// The spec of a service: its instances and, if its template has one, its pipeline.
+#[derive(Clone, PartialEq)]
+pub struct ServiceSpec {
+    /// The inputs of the pipeline as given; `None` if the spec has no `pipeline`.
+    pub pipeline: Option<Value>,
+    /// In the order of the spec; names are unique.
+    pub instances: Vec<InstanceSpec>,
+}
+
+/// One instance of a service.
+#[derive(Clone, PartialEq)]
+pub struct InstanceSpec {
+    pub name: String,
+    /// The environment that it is deployed in.
+    pub environment: String,
+    /// The inputs as given, without defaults.
+    pub inputs: Value,
+}
+
+/// Without the inputs, which are sensitive.
+impl fmt::Debug for ServiceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceSpec")
+            .field("instances", &self.instances)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Without the inputs, which are sensitive.
+impl fmt::Debug for InstanceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstanceSpec")
+            .field("name", &self.name)
+            .field("environment", &self.environment)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServiceSpec {
+    /// Reads a spec. Inputs are checked later: instances may be on different versions.
+    pub fn parse(text: &str, max_instances: usize) -> Result<Self, SpecError> {
+        let mut document = document(KIND, text, &["proton", "pipeline", "instances"])?;
+        let mut violations = Vec::new();
+        let pipeline = document
+            .shift_remove("pipeline")
+            .map(|inputs| inputs_at(Some(inputs), "pipeline", &mut violations));
+        let mut instances: Vec<InstanceSpec> = Vec::new();
+        match document.shift_remove("instances") {
+            Some(Value::Array(listed)) if !listed.is_empty() => {
+                if listed.len() > max_instances {
+                    violations.push(Violation::new(
+                        "instances",
+                        format!("has more than {max_instances} items"),
+                    ));
+                }
+                for (index, item) in listed.into_iter().take(max_instances).enumerate() {
+                    let path = format!("instances[{index}]");
+                    let mut found = Vec::new();
+                    let instance = instance(item, &mut found);
+                    if instances.iter().any(|other| other.name == instance.name) {
+                        found.push(Violation::new(
+                            "name",
+                            "is the name of another instance too",
+                        ));
+                    }
+                    violations.extend(found.into_iter().map(|violation| violation.below(&path)));
+                    instances.push(instance);
+                }
+            }
+            _ => violations.push(Violation::new(
+                "instances",
+                "must be a list with an instance",
+            )),
+        }
+        none_of(violations, |violations| {
+            SpecError::malformed(KIND, violations)
+        })?;
+        Ok(Self {
+            pipeline,
+            instances,
+        })
+    }
+
+    /// The instance of a name, with its place in the list.
+    pub fn instance(&self, name: &str) -> Option<(usize, &InstanceSpec)> {
+        self.instances
+            .iter()
+            .enumerate()
+            .find(|(_, instance)| instance.name == name)
+    }
+
+    /// Checks the inputs of one instance and returns them with all defaults filled in.
+    pub fn check_instance(&self, name: &str, schema: &Schema) -> Result<Value, SpecError> {
+        let Some((index, instance)) = self.instance(name) else {
+            return Err(missing_instance(name));
+        };
+        let path = format!("instances[{index}].spec");
+        check(&instance.inputs, &path, InputType::Service, schema)
+    }
+
+    /// Checks the inputs of the pipeline and returns them with all defaults filled in; `None` if
+    /// the template has no pipeline.
+    pub fn check_pipeline(&self, schema: &Schema) -> Result<Option<Value>, SpecError> {
+        let nothing = Value::Object(Map::new());
+        let inputs = self.pipeline.as_ref().unwrap_or(&nothing);
+        if schema.has(InputType::Pipeline) {
+            return check(inputs, "pipeline", InputType::Pipeline, schema).map(Some);
+        }
+        // Real specs say `pipeline: {}` there.
+        if *inputs == nothing {
+            return Ok(None);
+        }
+        let message = "must be left out, as the template has no pipeline";
+        Err(SpecError::inputs(
+            KIND,
+            vec![Violation::new("pipeline", message)],
+        ))
+    }
+
+    /// This spec with the instance of that name taken from another: replaced if there is one of
+    /// the name, else added at the end.
+    pub fn merge_instance(&self, other: &ServiceSpec, name: &str) -> Result<Self, SpecError> {
+        let Some((_, taken)) = other.instance(name) else {
+            return Err(missing_instance(name));
+        };
+        let mut merged = self.clone();
+        match merged
+            .instances
+            .iter_mut()
+            .find(|instance| instance.name == name)
+        {
+            Some(instance) => *instance = taken.clone(),
+            None => merged.instances.push(taken.clone()),
+        }
+        Ok(merged)
+    }
+
+    /// This spec without the instance of that name.
+    #[must_use]
+    pub fn without_instance(&self, name: &str) -> Self {
+        let mut rest = self.clone();
+        rest.instances.retain(|instance| instance.name != name);
+        rest
+    }
+
+    /// Replaces every `${Proton::CURRENT_VAL}` by the value at the same place in `current`, where
+    /// instances are matched by their names. Returns whether there was any.
+    ///
+    /// After an error the spec is half resolved and of no use.
+    pub fn resolve_current(&mut self, current: &ServiceSpec) -> Result<bool, SpecError> {
+        let mut resolution = current::Resolution::default();
+        if let Some(inputs) = &mut self.pipeline {
+            resolution.resolve(inputs, current.pipeline.as_ref(), "pipeline");
+        }
+        for (index, instance) in self.instances.iter_mut().enumerate() {
+            let before = current
+                .instance(&instance.name)
+                .map(|(_, before)| &before.inputs);
+            let path = format!("instances[{index}].spec");
+            resolution.resolve(&mut instance.inputs, before, &path);
+        }
+        let replaced = resolution.replaced;
+        none_of(resolution.violations, |violations| {
+            SpecError::inputs(KIND, violations)
+        })?;
+        Ok(replaced)
+    }
+
+    /// The spec as YAML, which [`ServiceSpec::parse`] reads back as the same spec.
+    pub fn render(&self) -> String {
+        let mut document = Map::new();
+        document.insert("proton".to_owned(), json!(KIND.marker()));
+        if let Some(inputs) = &self.pipeline {
+            document.insert("pipeline".to_owned(), inputs.clone());
+        }
+        let instances = self.instances.iter().map(|instance| {
+            json!({
+                "name": instance.name,
+                "environment": instance.environment,
+                "spec": instance.inputs,
+            })
+        });
+        document.insert("instances".to_owned(), instances.collect());
+        yaml::render(&Value::Object(document))
+    }
+}
+
+fn missing_instance(name: &str) -> SpecError {
+    let message = format!("must hold an instance named `{name}`");
+    SpecError::inputs(KIND, vec![Violation::new("instances", message)])
+}
+
+fn check(inputs: &Value, path: &str, kind: InputType, schema: &Schema) -> Result<Value, SpecError> {
+    let mut violations = current::unresolved(inputs);
+    violations.extend(schema.validate_inputs(kind, inputs));
+    let violations = violations
+        .into_iter()
+        .map(|found| found.below(path))
+        .collect();
+    none_of(violations, |violations| SpecError::inputs(KIND, violations))?;
+    schema
+        .materialise(kind, inputs)
+        .map_err(|violation| SpecError::inputs(KIND, vec![violation.below(path)]))
+}
+
+fn instance(item: Value, violations: &mut Vec<Violation>) -> InstanceSpec {
+    let mut map = match item {
+        Value::Object(map) => map,
+        _ => {
+            violations.push(Violation::new(
+                "",
+                "must be a mapping with `name` and `environment`",
+            ));
+            return InstanceSpec {
+                name: String::new(),
+                environment: String::new(),
+                inputs: Value::Null,
+            };
+        }
+    };
+    unknown_keys(&map, &["name", "environment", "spec"], violations);
+    let mut name = |key: &str| match map.shift_remove(key) {
+        Some(Value::String(name)) if is_resource_name(&name) => name,
+        _ => {
+            violations.push(Violation::new(
+                key,
+                format!(
+                    "must be a name of 1 to {MAX_NAME_CHARS} letters, digits, `-` and `_` that \
+                     begins with a letter or digit; a number needs quotes"
+                ),
+            ));
+            String::new()
+        }
+    };
+    let (name, environment) = (name("name"), name("environment"));
+    let inputs = inputs_at(map.shift_remove("spec"), "spec", violations);
+    InstanceSpec {
+        name,
+        environment,
+        inputs,
+    }
+}

@@ -1,0 +1,428 @@
+//! The configuration: flags over environment variables over a TOML file over defaults.
+//!
+//! [`Options`] is what may be given, the same names in all three places; [`Config`] is what holds.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::LogFormat;
+
+/// What may be given on the command line, in the environment (`PROTON_GATEWAY_…`) and, under the
+/// same names, in the file.
+#[derive(Debug, Default, Clone, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Options {
+    /// Address of the gRPC door [default: 127.0.0.1:50051]
+    #[arg(long, env = "PROTON_GATEWAY_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Address of the AWS door, on loopback, or `off` [default: 127.0.0.1:8787]
+    #[arg(long, env = "PROTON_GATEWAY_AWS_LISTEN", value_name = "ADDRESS|off")]
+    pub aws_listen: Option<AwsListen>,
+    /// Address of /livez, /readyz and /metrics [default: 127.0.0.1:9464]
+    #[arg(long, env = "PROTON_GATEWAY_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Lets the gRPC door and the admin listener leave loopback although callers are not
+    /// authenticated
+    #[arg(long, env = "PROTON_GATEWAY_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub insecure: Option<bool>,
+    /// Folder of the engine's state [default: ./proton-data]
+    #[arg(long, env = "PROTON_GATEWAY_STATE_DIR", value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
+    /// Folder with one sub-folder per bucket of template bundles [default: <state-dir>/buckets]
+    #[arg(long, env = "PROTON_GATEWAY_BUCKETS_DIR", value_name = "FOLDER")]
+    pub buckets_dir: Option<PathBuf>,
+    /// Who answers: the embedded engine, or AWS's protocol elsewhere [default: engine, or aws if
+    /// an endpoint is given]
+    #[arg(
+        long,
+        env = "PROTON_GATEWAY_UPSTREAM",
+        value_enum,
+        value_name = "BACKEND"
+    )]
+    pub upstream: Option<Upstream>,
+    /// Endpoint to forward to, instead of AWS's own
+    #[arg(long, env = "PROTON_GATEWAY_UPSTREAM_ENDPOINT_URL", value_name = "URL")]
+    pub upstream_endpoint_url: Option<String>,
+    /// Profile of AWS's configuration files, for --upstream aws
+    #[arg(long, env = "PROTON_GATEWAY_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Region, for ARNs and for signing [default: us-east-1; with --upstream aws: AWS's own chain]
+    #[arg(long, env = "PROTON_GATEWAY_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+    /// Account in the engine's ARNs [default: 123456789012]
+    #[arg(long, env = "PROTON_GATEWAY_ACCOUNT_ID", value_name = "12 DIGITS")]
+    pub account_id: Option<String>,
+    /// How long a simulated deployment takes [default: 3s]
+    #[arg(long, env = "PROTON_GATEWAY_SIMULATED_STEP", value_name = "DURATION")]
+    pub simulated_step: Option<Span>,
+    /// How long a self-managed deployment may wait to be reported [default: 24h]
+    #[arg(
+        long,
+        env = "PROTON_GATEWAY_SELF_MANAGED_TIMEOUT",
+        value_name = "DURATION"
+    )]
+    pub self_managed_timeout: Option<Span>,
+    /// What is logged, in the syntax of tracing's EnvFilter [default: info]
+    #[arg(long, env = "PROTON_GATEWAY_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines look [default: text]
+    #[arg(
+        long,
+        env = "PROTON_GATEWAY_LOG_FORMAT",
+        value_enum,
+        value_name = "FORMAT"
+    )]
+    pub log_format: Option<LogFormat>,
+    /// File that is written once calls are answered: the addresses, as JSON
+    #[arg(long, env = "PROTON_GATEWAY_READY_FILE", value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Who answers calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Upstream {
+    /// The embedded control plane.
+    Engine,
+    /// AWS's protocol, spoken to AWS or to another endpoint.
+    Aws,
+}
+
+/// Where the AWS door opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum AwsListen {
+    Off,
+    At(SocketAddr),
+}
+
+impl FromStr for AwsListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse()
+            .map(Self::At)
+            .map_err(|_| format!("{text:?} is neither an address like 127.0.0.1:8787 nor `off`"))
+    }
+}
+
+impl TryFrom<String> for AwsListen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<AwsListen> for String {
+    fn from(listen: AwsListen) -> Self {
+        match listen {
+            AwsListen::Off => "off".to_owned(),
+            AwsListen::At(address) => address.to_string(),
+        }
+    }
+}
+
+/// A duration with its unit: `250ms`, `3s`, `24h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "0" {
+            return Ok(Self(Duration::ZERO));
+        }
+        humantime::parse_duration(text)
+            .map(Self)
+            .map_err(|error| format!("{text:?} is no duration like 250ms, 3s or 24h: {error}"))
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        humantime::format_duration(span.0).to_string()
+    }
+}
+
+/// The effective configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub aws_listen: AwsListen,
+    pub admin_listen: SocketAddr,
+    pub insecure: bool,
+    pub state_dir: PathBuf,
+    pub buckets_dir: PathBuf,
+    pub upstream: Upstream,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_endpoint_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    pub account_id: String,
+    pub simulated_step: Span,
+    pub self_managed_timeout: Span,
+    pub log: String,
+    pub log_format: LogFormat,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// The region of the engine's ARNs where none is given.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {path}: {cause}")]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("the configuration file {path} is wrong: {cause}")]
+    Malformed {
+        path: PathBuf,
+        #[source]
+        cause: Box<toml::de::Error>,
+    },
+    #[error("{name}: {problem}")]
+    Invalid { name: &'static str, problem: String },
+}
+
+impl Config {
+    /// Completes `given` (flags and environment) from the file and the defaults, and checks it.
+    pub fn load(given: Options, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = match file {
+            Some(path) => read(path)?,
+            None => Options::default(),
+        };
+        Self::of(given.or(file))
+    }
+
+    fn of(options: Options) -> Result<Self, ConfigError> {
+        let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let state_dir = options
+            .state_dir
+            .unwrap_or_else(|| PathBuf::from("./proton-data"));
+        let upstream = match (options.upstream, &options.upstream_endpoint_url) {
+            (Some(Upstream::Engine), Some(_)) => {
+                return Err(invalid(
+                    "upstream-endpoint-url",
+                    "the engine forwards nothing; leave it out, or set upstream to aws",
+                ));
+            }
+            (Some(upstream), _) => upstream,
+            (None, Some(_)) => Upstream::Aws,
+            (None, None) => Upstream::Engine,
+        };
+        let default_region = (upstream == Upstream::Engine).then(|| DEFAULT_REGION.to_owned());
+        let config = Self {
+            listen: options.listen.unwrap_or_else(|| local(50051)),
+            aws_listen: options.aws_listen.unwrap_or(AwsListen::At(local(8787))),
+            admin_listen: options.admin_listen.unwrap_or_else(|| local(9464)),
+            insecure: options.insecure.unwrap_or(false),
+            buckets_dir: options
+                .buckets_dir
+                .unwrap_or_else(|| state_dir.join("buckets")),
+            state_dir,
+            upstream,
+            upstream_endpoint_url: options.upstream_endpoint_url,
+            profile: options.profile,
+            region: options.region.or(default_region),
+            account_id: options
+                .account_id
+                .unwrap_or_else(|| "123456789012".to_owned()),
+            simulated_step: options
+                .simulated_step
+                .unwrap_or(Span(Duration::from_secs(3))),
+            self_managed_timeout: options
+                .self_managed_timeout
+                .unwrap_or(Span(Duration::from_secs(24 * 3600))),
+            log: options.log.unwrap_or_else(|| "info".to_owned()),
+            log_format: options.log_format.unwrap_or(LogFormat::Text),
+            ready_file: options.ready_file,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if !self.insecure {
+            for (name, address) in [("listen", self.listen), ("admin-listen", self.admin_listen)] {
+                if !address.ip().is_loopback() {
+                    return Err(invalid(
+                        name,
+                        format!(
+                            "{address} is not on loopback, and callers are not authenticated; add --insecure if that is meant"
+                        ),
+                    ));
+                }
+            }
+        }
+        if let AwsListen::At(address) = self.aws_listen
+            && !address.ip().is_loopback()
+        {
+            return Err(invalid(
+                "aws-listen",
+                format!(
+                    "{address} is not on loopback; signatures are not checked, so the AWS door opens there only"
+                ),
+            ));
+        }
+        if self.account_id.len() != 12 || !self.account_id.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(invalid("account-id", "an account id has twelve digits"));
+        }
+        if let Some(region) = &self.region
+            && (region.is_empty()
+                || !region
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+        {
+            return Err(invalid("region", "a region looks like us-east-1"));
+        }
+        if let Some(url) = &self.upstream_endpoint_url
+            && !(url.starts_with("http://") || url.starts_with("https://"))
+        {
+            return Err(invalid(
+                "upstream-endpoint-url",
+                "a URL begins with http:// or https://",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The region of ARNs.
+    pub fn arn_region(&self) -> &str {
+        self.region.as_deref().unwrap_or(DEFAULT_REGION)
+    }
+}
+
+fn invalid(name: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid {
+        name,
+        problem: problem.into(),
+    }
+}
+
+fn read(path: &Path) -> Result<Options, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    })?;
+    toml::from_str(&text).map_err(|cause| ConfigError::Malformed {
+        path: path.to_owned(),
+        cause: Box::new(cause),
+    })
+}
+
+impl Options {
+    /// What is given here, else what is given there.
+    fn or(self, other: Self) -> Self {
+        Self {
+            listen: self.listen.or(other.listen),
+            aws_listen: self.aws_listen.or(other.aws_listen),
+            admin_listen: self.admin_listen.or(other.admin_listen),
+            insecure: self.insecure.or(other.insecure),
+            state_dir: self.state_dir.or(other.state_dir),
+            buckets_dir: self.buckets_dir.or(other.buckets_dir),
+            upstream: self.upstream.or(other.upstream),
+            upstream_endpoint_url: self.upstream_endpoint_url.or(other.upstream_endpoint_url),
+            profile: self.profile.or(other.profile),
+            region: self.region.or(other.region),
+            account_id: self.account_id.or(other.account_id),
+            simulated_step: self.simulated_step.or(other.simulated_step),
+            self_managed_timeout: self.self_managed_timeout.or(other.self_managed_timeout),
+            log: self.log.or(other.log),
+            log_format: self.log_format.or(other.log_format),
+            ready_file: self.ready_file.or(other.ready_file),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(Options::default(), Some(file.path()))
+    }
+
+    #[test]
+    fn without_anything_given_the_engine_serves_on_loopback() {
+        let config = Config::load(Options::default(), None).unwrap();
+        assert_eq!(config.upstream, Upstream::Engine);
+        assert!(config.listen.ip().is_loopback() && config.admin_listen.ip().is_loopback());
+        assert_eq!(config.buckets_dir, config.state_dir.join("buckets"));
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "region = \"eu-west-1\"\naccount-id = \"000000000001\"\n",
+        )
+        .unwrap();
+        let flags = Options {
+            region: Some("eu-central-1".into()),
+            ..Options::default()
+        };
+        let config = Config::load(flags, Some(file.path())).unwrap();
+        assert_eq!(config.arn_region(), "eu-central-1");
+        assert_eq!(config.account_id, "000000000001");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_name() {
+        let error = from_file("lisen = \"127.0.0.1:1\"\n").unwrap_err();
+        assert!(error.to_string().contains("lisen"), "{error}");
+    }
+
+    #[test]
+    fn listening_beyond_loopback_needs_the_insecure_flag_and_the_aws_door_never_does() {
+        assert!(from_file("listen = \"0.0.0.0:0\"").is_err());
+        assert!(from_file("listen = \"0.0.0.0:0\"\ninsecure = true").is_ok());
+        assert!(from_file("aws-listen = \"0.0.0.0:0\"\ninsecure = true").is_err());
+        assert!(from_file("aws-listen = \"off\"").is_ok());
+    }
+
+    #[test]
+    fn an_endpoint_means_forwarding_unless_the_engine_was_asked_for() {
+        let url = "upstream-endpoint-url = \"http://127.0.0.1:1\"\n";
+        assert_eq!(from_file(url).unwrap().upstream, Upstream::Aws);
+        assert!(from_file(&format!("{url}upstream = \"engine\"")).is_err());
+    }
+
+    #[test]
+    fn the_effective_configuration_can_be_read_back_as_a_file() {
+        let config = from_file("simulated-step = \"250ms\"").unwrap();
+        assert_eq!(
+            from_file(&toml::to_string(&config).unwrap()).unwrap(),
+            config
+        );
+    }
+}

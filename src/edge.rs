@@ -1,0 +1,100 @@
+//! Bytes and headers: what happens to a request before it is a call, on both doors.
+
+pub mod admin;
+pub mod aws_door;
+pub mod grpc_door;
+pub mod health;
+pub mod status;
+
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+
+/// The header in which a caller may name its request, and in which every answer names it.
+pub const REQUEST_ID: &str = "x-request-id";
+/// How long a call may take whose caller set no deadline.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+/// The largest request that is read. The largest that the model allows is well below.
+pub const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// The longest request id that is taken over from a caller.
+const MAX_REQUEST_ID: usize = 128;
+
+/// What the edge knows of a request before it is read.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub request_id: String,
+    pub deadline: Instant,
+}
+
+impl Default for Arrival {
+    fn default() -> Self {
+        Self::of(&HeaderMap::new())
+    }
+}
+
+impl Arrival {
+    pub fn of(headers: &HeaderMap) -> Self {
+        let request_id = headers
+            .get(REQUEST_ID)
+            .and_then(|id| id.to_str().ok())
+            .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()))
+            .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()))
+            .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
+        let wait = headers
+            .get("grpc-timeout")
+            .and_then(|value| value.to_str().ok())
+            .and_then(grpc_timeout)
+            .unwrap_or(DEFAULT_DEADLINE)
+            .min(DEFAULT_DEADLINE);
+        Self {
+            request_id,
+            deadline: Instant::now() + wait,
+        }
+    }
+}
+
+/// Reads the header `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).
+fn grpc_timeout(value: &str) -> Option<Duration> {
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_timeout_is_read_as_the_protocol_writes_it() {
+        assert_eq!(grpc_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(
+            grpc_timeout("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
+        for wrong in ["", "S", "5", "1x", "123456789S", "-1S", "½S"] {
+            assert_eq!(grpc_timeout(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_taken_over_only_if_it_is_short_and_printable() {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, "build-42".parse().unwrap());
+        assert_eq!(Arrival::of(&headers).request_id, "build-42");
+        headers.insert(REQUEST_ID, "two words".parse().unwrap());
+        assert_ne!(Arrival::of(&headers).request_id, "two words");
+        headers.insert(REQUEST_ID, "x".repeat(129).parse().unwrap());
+        assert!(Arrival::of(&headers).request_id.len() < 129);
+    }
+}

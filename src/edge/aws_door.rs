@@ -1,0 +1,192 @@
+//! The AWS door: AWS JSON 1.0 over HTTP, as AWS's SDKs and CLI speak it.
+//!
+//! `POST /`, the operation in `X-Amz-Target`, the error in `__type` and `x-amzn-errortype`. All
+//! modelled exceptions are 400 but `InternalServerException`, which is 500 (API Reference).
+//! Signatures are not checked yet, which is why the door opens on loopback only.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use serde_json::Value;
+use tower::Service;
+
+use super::{Arrival, MAX_REQUEST_BYTES, status};
+use crate::api::{self, Operation};
+use crate::error::{Error, ErrorKind};
+use crate::gateway::{Call, Door, Gateway, Reply};
+
+/// What stands before the operation's name in `X-Amz-Target`.
+const TARGET: &str = "AwsProton20200720.";
+/// What stands before an exception's name in `__type`.
+const NAMESPACE: &str = "com.amazonaws.proton.v20200720#";
+const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
+const REQUEST_ID: &str = "x-amzn-requestid";
+/// Tells another gateway, whose upstream we are, what AWS's code alone does not say.
+pub const REASON: &str = "x-proton-gateway-reason";
+
+/// Answers AWS's SDKs. Clones share the gateway.
+#[derive(Clone)]
+pub struct AwsDoor {
+    gateway: Gateway,
+}
+
+impl AwsDoor {
+    pub fn new(gateway: Gateway) -> Self {
+        Self { gateway }
+    }
+
+    async fn answer<B>(self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let arrival = Arrival::of(request.headers());
+        let outcome = match read(request).await {
+            Ok(request) => {
+                self.gateway
+                    .call(Call::new(request, Door::Aws, &arrival))
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(reply) => success(&reply, &arrival.request_id),
+            Err(error) => failure(&error, &arrival.request_id),
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for AwsDoor
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let door = self.clone();
+        Box::pin(async move { Ok(door.answer(request).await) })
+    }
+}
+
+/// Reads headers and body as a request of one of our operations.
+async fn read<B>(request: Request<B>) -> Result<api::Request, Error>
+where
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if request.method() != Method::POST || request.uri().path() != "/" {
+        return Err(unknown("calls are made with POST /"));
+    }
+    let operation = target(request.headers())?;
+    content_type(request.headers())?;
+    let body = Limited::new(request.into_body(), MAX_REQUEST_BYTES)
+        .collect()
+        .await
+        .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => Error::unreadable(format!(
+                "the request is too large: at most {MAX_REQUEST_BYTES} bytes are read"
+            )),
+            None => Error::unreadable("the body ended early"),
+        })?
+        .to_bytes();
+    let value = if body.is_empty() {
+        Value::Object(serde_json::Map::new())
+    } else {
+        serde_json::from_slice(&body)
+            .map_err(|error| Error::unreadable(format!("the body is not JSON: {error}")))?
+    };
+    api::Request::from_json(operation, value)
+}
+
+fn unknown(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::UnknownOperation, message)
+}
+
+fn target(headers: &HeaderMap) -> Result<Operation, Error> {
+    let target = headers.get("x-amz-target").ok_or_else(|| {
+        unknown(format!(
+            "the header X-Amz-Target is missing; it must be {TARGET}<Operation>"
+        ))
+    })?;
+    target
+        .to_str()
+        .ok()
+        .and_then(|target| target.strip_prefix(TARGET))
+        .and_then(Operation::from_name)
+        .ok_or_else(|| {
+            unknown(format!(
+                "X-Amz-Target names no operation of Proton; it must be {TARGET}<Operation>"
+            ))
+        })
+}
+
+fn content_type(headers: &HeaderMap) -> Result<(), Error> {
+    let essence = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim());
+    match essence {
+        Some(essence) if essence.eq_ignore_ascii_case(CONTENT_TYPE) => Ok(()),
+        _ => Err(Error::unreadable(format!(
+            "the content type must be {CONTENT_TYPE}"
+        ))),
+    }
+}
+
+fn success(reply: &Reply, request_id: &str) -> Response<Full<Bytes>> {
+    let id = reply.upstream_request_id.as_deref().unwrap_or(request_id);
+    respond(StatusCode::OK, &reply.response.to_json(), id)
+}
+
+fn failure(error: &Error, request_id: &str) -> Response<Full<Bytes>> {
+    let meaning = status::meaning(&error.kind);
+    let code = match (&*error.kind, meaning.exception) {
+        (ErrorKind::UnknownOperation, _) => StatusCode::NOT_FOUND,
+        (_, "InternalServerException") => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let upstream = error.upstream.as_deref();
+    let exception = upstream
+        .and_then(|upstream| upstream.code.as_deref())
+        .unwrap_or(meaning.exception);
+    let id = upstream
+        .and_then(|upstream| upstream.request_id.as_deref())
+        .unwrap_or(request_id);
+    let body = serde_json::json!({
+        "__type": format!("{NAMESPACE}{exception}"),
+        "message": status::message(error),
+    });
+    let mut response = respond(code, &body, id);
+    let headers = response.headers_mut();
+    if let Ok(exception) = HeaderValue::from_str(exception) {
+        headers.insert("x-amzn-errortype", exception);
+    }
+    headers.insert(REASON, HeaderValue::from_static(meaning.reason));
+    response
+}
+
+fn respond(code: StatusCode, body: &Value, request_id: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body.to_string()));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}

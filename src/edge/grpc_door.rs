@@ -1,0 +1,78 @@
+//! The gRPC door: what stands round the generated service.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service;
+
+use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, health::Health, status};
+use crate::api::DESCRIPTORS;
+use crate::api::health::health_server::HealthServer;
+use crate::api::pb::proton_service_server::ProtonServiceServer;
+use crate::gateway::Gateway;
+
+/// All services of the gRPC door.
+pub fn routes(
+    gateway: Gateway,
+    health: Health,
+) -> Result<Edge<Routes>, tonic_reflection::server::Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+    };
+    Ok(Edge {
+        inner: Routes::new(
+            ProtonServiceServer::new(gateway).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(HealthServer::new(health))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare(),
+    })
+}
+
+/// Names each request, sets its deadline, and sees to it that no error leaves without details.
+#[derive(Clone)]
+pub struct Edge<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Edge<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let arrival = Arrival::of(request.headers());
+        let request_id = arrival.request_id.clone();
+        request.extensions_mut().insert(arrival);
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            let failed = Status::from_header_map(response.headers())
+                .and_then(|failure| status::complete(&failure, &request_id));
+            let mut response = match failed {
+                Some(failure) => failure.into_http(),
+                None => response,
+            };
+            if let Ok(id) = request_id.parse() {
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
+            Ok(response)
+        })
+    }
+}

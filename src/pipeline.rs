@@ -1,0 +1,34 @@
+//! What every call goes through, from the door to the backend. Read this first.
+//!
+//! Each layer asks `call.operation.policy()`; none knows an operation by name.
+
+pub mod deadline;
+pub mod observe;
+pub mod validate;
+
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceBuilder};
+
+use crate::error::Error;
+use crate::gateway::{Call, Pipeline, Reply};
+use crate::telemetry::Metrics;
+
+/// Builds the pipeline over `backend`, outermost layer first.
+pub fn build<B>(backend: B, metrics: Metrics) -> Pipeline
+where
+    B: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
+    B::Future: Send + 'static,
+{
+    let stack = ServiceBuilder::new()
+        // Outermost: counts and logs every call once, however it ends.
+        .layer(observe::ObserveLayer::new(metrics))
+        // Before all work: nothing is done for a caller who no longer waits.
+        .layer(deadline::DeadlineLayer)
+        // Before the backend: a request that the model forbids never reaches it.
+        .layer(validate::ValidateLayer)
+        .service(backend);
+    BoxCloneSyncService::new(stack)
+}
+
+#[cfg(test)]
+mod tests;

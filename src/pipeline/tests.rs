@@ -1,0 +1,89 @@
+//! The order of the layers, pinned by what only this order can show.
+
+use std::time::{Duration, Instant};
+
+use tower::ServiceExt;
+
+use super::*;
+use crate::api::{Request, Response, pb};
+use crate::error::ErrorKind;
+use crate::gateway::Door;
+
+fn call(name: &str, deadline: Instant) -> Call {
+    let request = Request::GetEnvironment(pb::GetEnvironmentRequest {
+        name: name.to_owned(),
+    });
+    Call {
+        operation: request.operation(),
+        request,
+        door: Door::Grpc,
+        request_id: "test".to_owned(),
+        deadline,
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+/// A backend that answers everything with an empty environment.
+fn pipeline(metrics: Metrics) -> Pipeline {
+    let backend = tower::service_fn(|_: Call| async {
+        Ok(Reply {
+            response: Response::GetEnvironment(pb::GetEnvironmentResponse::default()),
+            upstream_request_id: None,
+        })
+    });
+    build(backend, metrics)
+}
+
+#[tokio::test]
+async fn a_valid_call_reaches_the_backend_and_is_counted() {
+    let metrics = Metrics::new().unwrap();
+    let reply = pipeline(metrics.clone())
+        .oneshot(call("prod", soon()))
+        .await;
+    assert!(reply.is_ok());
+    let page = metrics.page().unwrap();
+    assert!(
+        page.contains(
+            r#"proton_gateway_calls_total{door="grpc",operation="GetEnvironment",outcome="OK"} 1"#
+        ),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn a_forbidden_request_stops_before_the_backend_and_is_counted() {
+    let metrics = Metrics::new().unwrap();
+    let error = pipeline(metrics.clone())
+        .oneshot(call("no spaces!", soon()))
+        .await
+        .unwrap_err();
+    assert!(matches!(*error.kind, ErrorKind::Invalid { .. }), "{error}");
+    assert!(
+        metrics
+            .page()
+            .unwrap()
+            .contains(r#"outcome="INVALID_REQUEST"} 1"#)
+    );
+}
+
+#[tokio::test]
+async fn a_passed_deadline_comes_before_validation() {
+    let error = pipeline(Metrics::new().unwrap())
+        .oneshot(call("no spaces!", Instant::now()))
+        .await
+        .unwrap_err();
+    assert_eq!(*error.kind, ErrorKind::DeadlineExceeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_backend_ends_at_the_deadline() {
+    let backend = tower::service_fn(|_: Call| std::future::pending::<Result<Reply, Error>>());
+    let error = build(backend, Metrics::new().unwrap())
+        .oneshot(call("prod", soon()))
+        .await
+        .unwrap_err();
+    assert_eq!(*error.kind, ErrorKind::DeadlineExceeded);
+}

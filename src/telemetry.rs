@@ -1,0 +1,118 @@
+//! Logs and metrics of the process.
+
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram, MeterProvider};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Encoder, Registry, TextEncoder};
+
+/// The instruments, and the page that shows them. Clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    calls: Counter<u64>,
+    durations: Histogram<f64>,
+    registry: Registry,
+    /// Keeps the instruments alive.
+    _provider: SdkMeterProvider,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()
+            .map_err(|error| MetricsError(error.to_string()))?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("proton-gateway");
+        Ok(Self {
+            calls: meter
+                .u64_counter("proton_gateway_calls")
+                .with_description("Calls that ended, by operation, door and outcome.")
+                .build(),
+            durations: meter
+                .f64_histogram("proton_gateway_call_duration")
+                .with_unit("s")
+                .with_description("How long calls took inside the gateway.")
+                .with_boundaries(vec![
+                    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+                ])
+                .build(),
+            registry,
+            _provider: provider,
+        })
+    }
+
+    /// Records one call. `outcome` is `OK`, a reason, or `ABANDONED`.
+    pub fn call(
+        &self,
+        operation: &'static str,
+        door: &'static str,
+        outcome: &'static str,
+        elapsed: Duration,
+    ) {
+        self.calls.add(
+            1,
+            &[
+                KeyValue::new("operation", operation),
+                KeyValue::new("door", door),
+                KeyValue::new("outcome", outcome),
+            ],
+        );
+        self.durations.record(
+            elapsed.as_secs_f64(),
+            &[KeyValue::new("operation", operation)],
+        );
+    }
+
+    /// The page for Prometheus.
+    pub fn page(&self) -> Result<String, MetricsError> {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .map_err(|error| MetricsError(error.to_string()))?;
+        String::from_utf8(text).map_err(|error| MetricsError(error.to_string()))
+    }
+}
+
+/// The metrics cannot be set up or shown.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(String);
+
+/// How log lines look.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends log lines to standard error. `filter` is in the syntax of tracing's `EnvFilter`.
+pub fn log(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| error.to_string())
+}

@@ -1,0 +1,207 @@
+//! A gateway in this process, over each of the backends, with time in the test's hand.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use proton_gateway::api::{Typed, pb};
+use proton_gateway::backend::aws::Aws;
+use proton_gateway::backend::engine::store::Store;
+use proton_gateway::backend::engine::{Engine, Settings};
+use proton_gateway::clock::ManualClock;
+use proton_gateway::edge::Arrival;
+use proton_gateway::edge::aws_door::AwsDoor;
+use proton_gateway::edge::status;
+use proton_gateway::error::{Error, ErrorKind};
+use proton_gateway::gateway::{Call, Door, Gateway};
+use proton_gateway::pipeline;
+use proton_gateway::server::{self, Shutdown};
+use proton_gateway::telemetry::Metrics;
+use tokio::sync::watch;
+
+/// Which backend answers.
+#[derive(Debug, Clone, Copy)]
+pub enum Backend {
+    InMemory,
+    OnDisk,
+    /// The SDK, HTTP, the AWS door, and the engine behind it.
+    ThroughAwsDoor,
+}
+
+/// A running gateway.
+pub struct World {
+    gateway: Gateway,
+    pub engine: Engine,
+    pub clock: ManualClock,
+    /// Folder of the local buckets.
+    pub buckets: tempfile::TempDir,
+    _state: Option<tempfile::TempDir>,
+    _stop: watch::Sender<bool>,
+}
+
+/// How long one simulated step takes in the tests' own time.
+pub const STEP: Duration = Duration::from_secs(5);
+
+impl World {
+    pub async fn over(backend: Backend) -> Self {
+        let buckets = tempfile::tempdir().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        // Long enough ago that nobody mistakes it for today.
+        let clock = ManualClock::starting_at(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        let store = match backend {
+            Backend::OnDisk => Store::open(state.path()).unwrap(),
+            Backend::InMemory | Backend::ThroughAwsDoor => Store::in_memory().unwrap(),
+        };
+        let settings = Settings::for_tests(buckets.path(), STEP);
+        let engine = Engine::new(store, Arc::new(clock.clone()), settings);
+        let direct = Gateway::new(pipeline::build(engine.clone(), Metrics::new().unwrap()));
+        let (stop, shutdown) = Shutdown::channel();
+        let gateway = match backend {
+            Backend::InMemory | Backend::OnDisk => direct,
+            Backend::ThroughAwsDoor => {
+                let (listener, address) = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+                tokio::spawn(server::serve(listener, AwsDoor::new(direct), shutdown));
+                let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+                    .region(Region::new("us-east-1"))
+                    .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
+                    .endpoint_url(format!("http://{address}"))
+                    .load()
+                    .await;
+                Gateway::new(pipeline::build(
+                    Aws::with_config(&config),
+                    Metrics::new().unwrap(),
+                ))
+            }
+        };
+        Self {
+            gateway,
+            engine,
+            clock,
+            buckets,
+            _state: Some(state),
+            _stop: stop,
+        }
+    }
+
+    /// Makes one call and returns its response or its error.
+    pub async fn call<T: Typed>(&self, request: T) -> Result<T::Response, Error> {
+        let arrival = Arrival {
+            request_id: "test".to_owned(),
+            deadline: Instant::now() + Duration::from_secs(60),
+        };
+        let reply = self
+            .gateway
+            .call(Call::new(request.into_request(), Door::Grpc, &arrival))
+            .await?;
+        Ok(T::from_response(reply.response).expect("the response of the same operation"))
+    }
+
+    /// Makes one call that must succeed.
+    pub async fn ok<T: Typed + std::fmt::Debug>(&self, request: T) -> T::Response {
+        let shown = format!("{request:?}");
+        match self.call(request).await {
+            Ok(response) => response,
+            Err(error) => panic!("{shown} failed: {error:?}"),
+        }
+    }
+
+    /// Makes one call that must fail, and returns (AWS's exception, our reason, text).
+    pub async fn fails<T: Typed + std::fmt::Debug>(&self, request: T) -> Refusal {
+        let shown = format!("{request:?}");
+        match self.call(request).await {
+            Ok(_) => panic!("{shown} succeeded"),
+            Err(error) => Refusal::of(&error),
+        }
+    }
+
+    /// Lets all that is under way end: steps of the provisioner follow one another until none
+    /// is left that is due within an hour.
+    pub async fn settle(&self) {
+        for _ in 0..20 {
+            self.clock.advance(STEP);
+            self.engine.settle().await.unwrap();
+        }
+    }
+
+    /// Puts a file into a local bucket.
+    pub fn put_object(&self, bucket: &str, key: &str, bytes: &[u8]) {
+        let path = self.buckets.path().join(bucket).join(key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+/// What a caller learns from a failed call, the same over every backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub exception: &'static str,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Refusal {
+    fn of(error: &Error) -> Self {
+        assert_ne!(*error.kind, ErrorKind::Internal, "a defect: {error:?}");
+        let meaning = status::meaning(&error.kind);
+        Self {
+            exception: meaning.exception,
+            reason: meaning.reason,
+            message: error.message.clone(),
+        }
+    }
+
+    #[track_caller]
+    pub fn is(&self, exception: &str) -> &Self {
+        assert_eq!(self.exception, exception, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn because(&self, reason: &str) -> &Self {
+        assert_eq!(self.reason, reason, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Self {
+        assert!(self.message.contains(text), "{self:?}");
+        self
+    }
+}
+
+/// Writes one test as three: over each backend.
+#[macro_export]
+macro_rules! conformance {
+    ($($(#[$doc:meta])* async fn $name:ident($world:ident) $body:block)+) => {$(
+        $(#[$doc])*
+        mod $name {
+            use super::*;
+
+            async fn scenario($world: &$crate::support::World) $body
+
+            #[tokio::test]
+            async fn in_memory() {
+                scenario(&$crate::support::World::over($crate::support::Backend::InMemory).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_disk() {
+                scenario(&$crate::support::World::over($crate::support::Backend::OnDisk).await).await;
+            }
+
+            #[tokio::test]
+            async fn through_the_aws_door() {
+                scenario(&$crate::support::World::over($crate::support::Backend::ThroughAwsDoor).await).await;
+            }
+        }
+    )+};
+}
+
+/// A tag.
+pub fn tag(key: &str, value: &str) -> pb::Tag {
+    pb::Tag {
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+    }
+}
