@@ -185,7 +185,8 @@ impl Error {
     /// `resource` in kebab-case as in ARNs, `name` as the caller addressed it.
     pub fn not_found(resource: impl Into<String>, name: impl Into<String>) -> Self {
         let (resource, name) = (resource.into(), name.into());
-        let message = format!("The requested {resource} does not exist: {name}");
+        let words = resource.replace('-', " ");
+        let message = format!("The requested {words} does not exist: {name}");
         Self::new(ErrorKind::NotFound { resource, name }, message)
     }
 
@@ -235,6 +236,10 @@ impl Error {
     /// must not hold a caller's values.
     pub fn internal(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, context)
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        matches!(*self.kind, ErrorKind::NotFound { .. })
     }
 
     /// Whether the same call may succeed later without anybody changing anything, and when.

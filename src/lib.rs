@@ -8,5 +8,6 @@ pub mod edge;
 pub mod error;
 pub mod gateway;
 pub mod pipeline;
+pub mod program;
 pub mod server;
 pub mod telemetry;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tower::ServiceBuilder;
 
 use crate::backend::aws::{self, Aws};
-use crate::backend::engine::{self, Engine, store::Store};
+use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::clock::SystemClock;
 use crate::config::{AwsListen, Config, Upstream};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
@@ -119,7 +119,14 @@ async fn backend(
         }
         Upstream::Engine => {
             let store = Store::open(&config.state_dir).map_err(|error| error.to_string())?;
-            let settings = engine::Settings::of(config);
+            let settings = engine::Settings {
+                region: config.arn_region().to_owned(),
+                account_id: config.account_id.clone(),
+                step: config.simulated_step.0,
+                self_managed_timeout: config.self_managed_timeout.0,
+                buckets: Buckets::in_folder(&config.buckets_dir),
+                quotas: engine::Quotas::default(),
+            };
             let engine = Engine::new(store, Arc::new(SystemClock), settings);
             tracing::info!(
                 state_dir = %config.state_dir.display(),

@@ -1,11 +1,13 @@
 //! What an operation knows of the world: the time, the account, and the engine's settings.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 
 use super::bucket::Buckets;
+use super::template::schema::Schema;
 use crate::clock::{epoch_millis, timestamp};
 
 /// What the engine is told once, at its start.
@@ -55,16 +57,46 @@ impl Default for Quotas {
     }
 }
 
+/// Schemas that were read lately, by their text: compiling one costs more than all else that a
+/// create does.
+#[derive(Debug, Default)]
+pub struct Schemas(Mutex<HashMap<String, Schema>>);
+
+/// Schemas that are kept. A text has 51,200 characters at most.
+const MOST_SCHEMAS: usize = 64;
+
+impl Schemas {
+    /// The schema with this text, if it is one.
+    pub fn get(&self, text: &str) -> Option<Schema> {
+        // A panic elsewhere leaves the map whole: it holds finished schemas only.
+        let mut schemas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(schema) = schemas.get(text) {
+            return Some(schema.clone());
+        }
+        let schema = Schema::parse(text).ok()?;
+        if schemas.len() >= MOST_SCHEMAS {
+            schemas.clear();
+        }
+        schemas.insert(text.to_owned(), schema.clone());
+        Some(schema)
+    }
+}
+
 /// The world as one operation sees it: time stands still meanwhile.
 #[derive(Debug, Clone)]
 pub struct Context {
     now: SystemTime,
     pub settings: Arc<Settings>,
+    pub schemas: Arc<Schemas>,
 }
 
 impl Context {
-    pub fn new(now: SystemTime, settings: Arc<Settings>) -> Self {
-        Self { now, settings }
+    pub fn new(now: SystemTime, settings: Arc<Settings>, schemas: Arc<Schemas>) -> Self {
+        Self {
+            now,
+            settings,
+            schemas,
+        }
     }
 
     /// The time as the contract writes it.
@@ -93,6 +125,11 @@ impl Context {
             region, account_id, ..
         } = &*self.settings;
         format!("arn:aws:proton:{region}:{account_id}:{tail}")
+    }
+
+    /// What follows account and region in an ARN of this account: `environment/prod`.
+    pub fn tail<'a>(&self, arn: &'a str) -> Option<&'a str> {
+        arn.strip_prefix(self.arn("").as_str())
     }
 
     /// A new id, of the form of deployments and account connections.

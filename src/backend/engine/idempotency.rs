@@ -62,6 +62,23 @@ pub fn fingerprint(request: &impl Message) -> String {
     hex::encode(digest(&[&request.encode_to_vec()]))
 }
 
+/// Whether a create request for a name that is taken is the original one again. API guide: if the
+/// original has been modified since, it is a conflict; other parameters are a mismatch.
+pub fn same_create(
+    subject: &str,
+    original: &str,
+    repeated: &str,
+    modified: bool,
+) -> Result<()> {
+    if original != repeated {
+        return Err(Error::idempotency_mismatch());
+    }
+    if modified {
+        return Err(Error::already_exists(subject));
+    }
+    Ok(())
+}
+
 /// The key of the resource that an earlier call with `token` made, if there was one.
 pub fn replay(
     tx: &Transaction<'_>,

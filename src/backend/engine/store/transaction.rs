@@ -285,6 +285,15 @@ impl<'a> Transaction<'a> {
             .map_err(|error| fault(&error))
     }
 
+    /// Has a task done later than it was to be.
+    pub fn postpone_task(&self, id: i64, due_millis: i64) -> Result<()> {
+        self.connection
+            .prepare_cached("UPDATE task SET due_millis = ?2 WHERE id = ?1")
+            .and_then(|mut update| update.execute(params![id, due_millis]))
+            .map(drop)
+            .map_err(|error| fault(&error))
+    }
+
     /// Forgets one task; says whether it was still there.
     pub fn finish_task(&self, id: i64) -> Result<bool> {
         self.connection

@@ -1,0 +1,599 @@
+//! Services: a spec with instances, and a pipeline if the template has one.
+//!
+//! Creating, editing and deleting a service takes several deployments. What is under way stands
+//! in the record as [`Work`]; each deployment that ends calls [`progress`], which takes the next
+//! step. User Guide, "Edit a service": new instances first, then deletions, then the pipeline.
+//! Which failure leads to which status is nowhere written; see `docs/compatibility.md`.
+//!
+//! Keys of [`ServiceRecord`]: the name.
+
+mod work;
+
+use prost::Message;
+use prost_types::Timestamp;
+
+use super::context::Context;
+use super::idempotency;
+use super::paging::Page;
+use super::provision::{Rollout, Target};
+use super::registry::{self, VersionRecord};
+use super::service_instance::{self, InstanceRecord};
+use super::service_pipeline::{self, PipelineRecord};
+use super::service_sync::ServiceSyncRecord;
+use super::spec;
+use super::store::{Record, Transaction};
+use super::tag;
+use super::template::schema::Schema;
+use super::template::spec::ServiceSpec;
+use crate::api::pb::{self, ServiceStatus as Status, TemplateType};
+use crate::error::{Error, Result, Violation};
+pub use work::{Phase, Work, WorkKind, progress};
+
+const KIND: TemplateType = TemplateType::Service;
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ServiceRecord {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "2")]
+    pub created_at: Option<Timestamp>,
+    #[prost(message, optional, tag = "3")]
+    pub last_modified_at: Option<Timestamp>,
+    #[prost(string, tag = "4")]
+    pub template: String,
+    /// The version it was created with; its instances move on by themselves.
+    #[prost(uint64, tag = "5")]
+    pub major: u64,
+    #[prost(uint64, tag = "6")]
+    pub minor: u64,
+    #[prost(string, optional, tag = "7")]
+    pub description: Option<String>,
+    #[prost(string, optional, tag = "8")]
+    pub repository_connection_arn: Option<String>,
+    #[prost(string, optional, tag = "9")]
+    pub repository_id: Option<String>,
+    #[prost(string, optional, tag = "10")]
+    pub branch_name: Option<String>,
+    /// Absent until it was created, with or without success.
+    #[prost(string, optional, tag = "11")]
+    pub spec: Option<String>,
+    #[prost(enumeration = "Status", tag = "12")]
+    pub status: i32,
+    #[prost(string, optional, tag = "13")]
+    pub status_message: Option<String>,
+    #[prost(message, optional, tag = "14")]
+    pub work: Option<Work>,
+    #[prost(string, tag = "15")]
+    pub fingerprint: String,
+    #[prost(bool, tag = "16")]
+    pub modified: bool,
+}
+
+impl Record for ServiceRecord {
+    const KIND: &'static str = "service";
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl ServiceRecord {
+    /// The tail of its ARN.
+    pub fn tail(&self) -> String {
+        format!("service/{}", self.name)
+    }
+
+    /// Refuses while the service is being created, edited or deleted.
+    pub fn settled(&self) -> Result<()> {
+        if self.work.is_some() {
+            return Err(self.busy());
+        }
+        self.not_half_deleted()
+    }
+
+    /// Refuses what would disturb an edit or a deletion. While the service is being created, its
+    /// new pipeline may already ship to the instances that are there.
+    pub fn open_to_deployments(&self) -> Result<()> {
+        match &self.work {
+            Some(work) if work.kind() != WorkKind::Create => Err(self.busy()),
+            _ => self.not_half_deleted(),
+        }
+    }
+
+    fn not_half_deleted(&self) -> Result<()> {
+        if self.status() == Status::DeleteFailed {
+            let tail = self.tail();
+            return Err(Error::precondition(
+                &tail,
+                format!("the deletion of {tail} failed; it can only be deleted again"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn busy(&self) -> Error {
+        let tail = self.tail();
+        let status = self.status().as_str_name();
+        let status = status.trim_start_matches("SERVICE_STATUS_");
+        Error::in_progress(&tail, format!("{tail} is {status}; wait until that has ended"))
+    }
+
+    /// The spec that holds, or is to hold.
+    pub fn spec_text(&self) -> &str {
+        match (&self.spec, &self.work) {
+            (Some(text), _) => text,
+            (None, Some(work)) => &work.spec,
+            (None, None) => "",
+        }
+    }
+
+    /// The major and minor version it was created with.
+    pub fn version(&self) -> (String, String) {
+        (self.major.to_string(), self.minor.to_string())
+    }
+
+    /// The recommended minor of the service's major; before one is published, the version that
+    /// the service was created with.
+    pub fn version_for_new_instances(
+        &self,
+        tx: &Transaction<'_>,
+        cx: &Context,
+    ) -> Result<VersionRecord> {
+        let (major, minor) = self.version();
+        match registry::deployable(tx, cx, KIND, &self.template, &major, None) {
+            Err(error) if error.is_not_found() => {
+                registry::deployable(tx, cx, KIND, &self.template, &major, Some(&minor))
+            }
+            other => other,
+        }
+    }
+
+    fn view(self, tx: &Transaction<'_>, cx: &Context) -> Result<pb::Service> {
+        let pipeline = tx.get::<PipelineRecord>(&self.name)?;
+        Ok(pb::Service {
+            arn: Some(cx.arn(&self.tail())),
+            branch_name: self.branch_name,
+            created_at: self.created_at,
+            description: self.description,
+            last_modified_at: self.last_modified_at,
+            name: Some(self.name),
+            pipeline: pipeline.map(|record| record.view(cx)),
+            repository_connection_arn: self.repository_connection_arn,
+            repository_id: self.repository_id,
+            spec: self.spec,
+            status: self.status,
+            status_message: self.status_message,
+            template_name: Some(self.template),
+        })
+    }
+
+    fn summary(self, cx: &Context) -> pb::ServiceSummary {
+        pb::ServiceSummary {
+            arn: Some(cx.arn(&self.tail())),
+            created_at: self.created_at,
+            description: self.description,
+            last_modified_at: self.last_modified_at,
+            name: Some(self.name),
+            status: self.status,
+            status_message: self.status_message,
+            template_name: Some(self.template),
+        }
+    }
+}
+
+pub fn record(tx: &Transaction<'_>, name: &str) -> Result<ServiceRecord> {
+    tx.get(name)?.ok_or_else(|| Error::not_found("service", name))
+}
+
+/// Notes that a service is not any more as it was created.
+pub fn modified(tx: &Transaction<'_>, cx: &Context, name: &str) -> Result<()> {
+    let mut service = record(tx, name)?;
+    service.modified = true;
+    service.last_modified_at = Some(cx.now());
+    tx.put(&service)
+}
+
+/// Takes an instance's part of a spec that was deployed over into the service's spec.
+pub fn adopt_instance(tx: &Transaction<'_>, instance: &InstanceRecord) -> Result<()> {
+    let text = instance.base().spec().to_owned();
+    adopt(tx, &instance.service, text, |before, new| {
+        before.merge_instance(new, &instance.name).ok()
+    })
+}
+
+/// Takes the pipeline's part of a spec that was deployed over into the service's spec.
+pub fn adopt_pipeline(tx: &Transaction<'_>, pipeline: &PipelineRecord) -> Result<()> {
+    let text = pipeline
+        .current
+        .as_ref()
+        .map(|state| state.spec().to_owned())
+        .unwrap_or_default();
+    adopt(tx, &pipeline.service, text, |before, new| {
+        let mut merged = before.clone();
+        merged.pipeline.clone_from(&new.pipeline);
+        Some(merged)
+    })
+}
+
+fn adopt(
+    tx: &Transaction<'_>,
+    service: &str,
+    text: String,
+    merge: impl FnOnce(&ServiceSpec, &ServiceSpec) -> Option<ServiceSpec>,
+) -> Result<()> {
+    let Some(mut service) = tx.get::<ServiceRecord>(service)? else {
+        return Ok(());
+    };
+    // While it is under way, the spec that is to hold is the one that counts.
+    let before = match &mut service.work {
+        Some(work) => &mut work.spec,
+        None => service.spec.get_or_insert_default(),
+    };
+    if *before == text || before.is_empty() {
+        return Ok(());
+    }
+    let (old, new) = (spec::stored(before)?, spec::stored(&text)?);
+    let Some(merged) = merge(&old, &new) else {
+        return Ok(());
+    };
+    if merged == old {
+        return Ok(());
+    }
+    // The caller's own text is kept where it says all there is.
+    *before = if merged == new { text } else { merged.render() };
+    tx.put(&service)
+}
+
+pub fn create(
+    tx: &Transaction<'_>,
+    cx: &Context,
+    mut request: pb::CreateServiceRequest,
+) -> Result<pb::CreateServiceResponse> {
+    request.tags = tag::sorted(request.tags);
+    let fingerprint = idempotency::fingerprint(&request);
+    if let Some(original) = tx.get::<ServiceRecord>(&request.name)? {
+        let tail = original.tail();
+        idempotency::same_create(&tail, &original.fingerprint, &fingerprint, original.modified)?;
+        return Ok(pb::CreateServiceResponse {
+            service: Some(original.view(tx, cx)?),
+        });
+    }
+    let version = registry::deployable(
+        tx,
+        cx,
+        KIND,
+        &request.template_name,
+        &request.template_major_version,
+        request.template_minor_version.as_deref(),
+    )?;
+    let has_pipeline = version.pipeline_rendering.is_some();
+    check_repository(&request, has_pipeline)?;
+    let spec = spec::service(&request.spec)?;
+    check_spec(&spec, &spec::schema(cx, &version)?)?;
+    if has_pipeline {
+        service_pipeline::provisionable(tx, &version)?;
+    }
+    let quota = cx.settings.quotas.services;
+    if tx.count::<ServiceRecord>("")? >= quota {
+        return Err(Error::quota("services", quota));
+    }
+    room_for(cx, spec.instances.len())?;
+    let record = ServiceRecord {
+        created_at: Some(cx.now()),
+        last_modified_at: Some(cx.now()),
+        template: request.template_name,
+        major: version.major,
+        minor: version.minor,
+        description: request.description,
+        repository_connection_arn: request.repository_connection_arn,
+        repository_id: request.repository_id,
+        branch_name: request.branch_name,
+        spec: None,
+        status: Status::CreateInProgress.into(),
+        status_message: None,
+        work: Some(Work {
+            kind: WorkKind::Create.into(),
+            phase: Phase::Adding.into(),
+            added: names(&spec),
+            spec: request.spec.clone(),
+            ..Work::default()
+        }),
+        fingerprint,
+        modified: false,
+        name: request.name,
+    };
+    tag::begin(tx, &record.tail(), request.tags)?;
+    tx.put(&record)?;
+    for name in names(&spec) {
+        service_instance::add(tx, cx, &record, &version, &spec, &request.spec, &name)?;
+    }
+    Ok(pb::CreateServiceResponse {
+        service: Some(record.view(tx, cx)?),
+    })
+}
+
+fn names(spec: &ServiceSpec) -> Vec<String> {
+    spec.instances
+        .iter()
+        .map(|instance| instance.name.clone())
+        .collect()
+}
+
+fn room_for(cx: &Context, instances: usize) -> Result<()> {
+    let quota = cx.settings.quotas.instances_per_service;
+    if instances > quota {
+        return Err(Error::quota(
+            "service instances per service",
+            u64::try_from(quota).unwrap_or(u64::MAX),
+        ));
+    }
+    Ok(())
+}
+
+/// API Reference: connection, repository and branch go together, and only with a pipeline.
+fn check_repository(request: &pb::CreateServiceRequest, has_pipeline: bool) -> Result<()> {
+    let given = [
+        ("repository_connection_arn", request.repository_connection_arn.is_some()),
+        ("repository_id", request.repository_id.is_some()),
+        ("branch_name", request.branch_name.is_some()),
+    ];
+    let problem = if has_pipeline {
+        "is required: the template has a pipeline"
+    } else {
+        "must be left out: the template has no pipeline"
+    };
+    let violations: Vec<_> = given
+        .into_iter()
+        .filter(|(_, given)| *given != has_pipeline)
+        .map(|(field, _)| Violation::new(field, problem))
+        .collect();
+    match violations.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::violations(
+            format!("{} {}", first.field, first.description),
+            violations,
+        )),
+    }
+}
+
+/// Checks all inputs of a spec, and says everything that is wrong with them.
+fn check_spec(spec: &ServiceSpec, schema: &Schema) -> Result<()> {
+    let mut wrong = None;
+    let mut note = |found| match &mut wrong {
+        None => wrong = Some(found),
+        Some(wrong) => wrong.violations.extend(found.violations),
+    };
+    for instance in &spec.instances {
+        if let Err(found) = spec.check_instance(&instance.name, schema) {
+            note(found);
+        }
+    }
+    if let Err(found) = spec.check_pipeline(schema) {
+        note(found);
+    }
+    match wrong {
+        None => Ok(()),
+        Some(wrong) => Err(spec::refused(&wrong)),
+    }
+}
+
+pub fn get(
+    tx: &Transaction<'_>,
+    cx: &Context,
+    request: pb::GetServiceRequest,
+) -> Result<pb::GetServiceResponse> {
+    Ok(pb::GetServiceResponse {
+        service: Some(record(tx, &request.name)?.view(tx, cx)?),
+    })
+}
+
+pub fn list(
+    tx: &Transaction<'_>,
+    cx: &Context,
+    mut request: pb::ListServicesRequest,
+) -> Result<pb::ListServicesResponse> {
+    let next_token = request.next_token.take();
+    let max_results = request.max_results.take();
+    let page = Page::new("ListServices", &request, max_results, next_token.as_deref())?;
+    let (services, next_token) =
+        page.scan(tx, "", |record: ServiceRecord| Ok(Some(record.summary(cx))))?;
+    Ok(pb::ListServicesResponse {
+        next_token,
+        services,
+    })
+}
+
+/// A description alone changes nothing else; a spec adds and removes instances.
+pub fn update(
+    tx: &Transaction<'_>,
+    cx: &Context,
+    request: pb::UpdateServiceRequest,
+) -> Result<pb::UpdateServiceResponse> {
+    let mut service = record(tx, &request.name)?;
+    service.settled()?;
+    service.description = request.description.or(service.description);
+    service.modified = true;
+    service.last_modified_at = Some(cx.now());
+    tx.put(&service)?;
+    if let Some(text) = request.spec {
+        edit(tx, cx, service, text)?;
+    }
+    Ok(pb::UpdateServiceResponse {
+        service: Some(record(tx, &request.name)?.view(tx, cx)?),
+    })
+}
+
+fn edit(
+    tx: &Transaction<'_>,
+    cx: &Context,
+    mut service: ServiceRecord,
+    mut text: String,
+) -> Result<()> {
+    let mut spec = spec::service(&text)?;
+    let before = spec::stored(service.spec_text())?;
+    if spec
+        .resolve_current(&before)
+        .map_err(|error| spec::refused(&error))?
+    {
+        text = spec.render();
+    }
+    let pipeline = tx.get::<PipelineRecord>(&service.name)?;
+    if let Some(pipeline) = &pipeline {
+        unchanged_pipeline(pipeline, &spec, &before)?;
+    }
+    let mut removed = Vec::new();
+    let mut kept = Vec::new();
+    for instance in service_instance::of_service(tx, &service.name)? {
+        let rollout = instance.rollout.clone().unwrap_or_default();
+        if rollout.busy() {
+            rollout.free(&instance.target())?;
+        }
+        match spec.instance(&instance.name) {
+            Some(_) => {
+                unchanged_instance(&instance, &spec)?;
+                kept.push(instance.name);
+            }
+            None => {
+                service_instance::without_component(tx, &instance)?;
+                removed.push(instance.name);
+            }
+        }
+    }
+    // User Guide: instances whose deletion failed before count as well.
+    room_for(cx, spec.instances.len())?;
+    let added: Vec<_> = names(&spec)
+        .into_iter()
+        .filter(|name| !kept.contains(name))
+        .collect();
+    service.status = Status::UpdateInProgress.into();
+    service.status_message = None;
+    service.work = Some(Work {
+        kind: WorkKind::Update.into(),
+        phase: Phase::Adding.into(),
+        added: added.clone(),
+        removed,
+        spec: text.clone(),
+        ..Work::default()
+    });
+    tx.put(&service)?;
+    if !added.is_empty() {
+        let version = service.version_for_new_instances(tx, cx)?;
+        for name in &added {
+            service_instance::add(tx, cx, &service, &version, &spec, &text, name)?;
+        }
+    }
+    progress(tx, cx, &service.name)
+}
+
+/// User Guide, "Edit a service": the pipeline's part of the spec cannot be changed by an edit.
+fn unchanged_pipeline(
+    pipeline: &PipelineRecord,
+    spec: &ServiceSpec,
+    before: &ServiceSpec,
+) -> Result<()> {
+    let rollout = pipeline.rollout.clone().unwrap_or_default();
+    rollout.free(&Target::Pipeline {
+        service: pipeline.service.clone(),
+    })?;
+    let nothing = serde_json::Value::Object(serde_json::Map::new());
+    let inputs = |spec: &ServiceSpec| spec.pipeline.clone().unwrap_or_else(|| nothing.clone());
+    if inputs(spec) != inputs(before) {
+        return Err(Error::invalid_field(
+            "spec",
+            "`pipeline` differs from the current one; change it with UpdateServicePipeline, or \
+             write ${Proton::CURRENT_VAL} for its values",
+        ));
+    }
+    Ok(())
+}
+
+/// The same for instances that stay.
+fn unchanged_instance(instance: &InstanceRecord, spec: &ServiceSpec) -> Result<()> {
+    if matches!(
+        instance.status(),
+        pb::DeploymentStatus::DeleteFailed | pb::DeploymentStatus::DeleteInProgress
+    ) {
+        return Err(Error::precondition(
+            instance.target().tail(),
+            format!(
+                "the deletion of {} failed; leave it out of the spec to delete it again",
+                instance.target().tail()
+            ),
+        ));
+    }
+    let before = spec::stored(instance.base().spec())?;
+    let (before, after) = (before.instance(&instance.name), spec.instance(&instance.name));
+    if before.map(|(_, is)| is) != after.map(|(_, is)| is) {
+        return Err(Error::invalid_field(
+            "spec",
+            format!(
+                "the instance `{}` differs from the current one; change it with \
+                 UpdateServiceInstance, or write ${{Proton::CURRENT_VAL}} for its values",
+                instance.name
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Asynchronous. What is being deleted is returned again, what is gone is an empty answer.
+pub fn delete(
+    tx: &Transaction<'_>,
+    cx: &Context,
+    request: pb::DeleteServiceRequest,
+) -> Result<pb::DeleteServiceResponse> {
+    let Some(mut service) = tx.get::<ServiceRecord>(&request.name)? else {
+        return Ok(pb::DeleteServiceResponse { service: None });
+    };
+    if service.status() == Status::DeleteInProgress {
+        return Ok(pb::DeleteServiceResponse {
+            service: Some(service.view(tx, cx)?),
+        });
+    }
+    if service.work.is_some() {
+        return Err(service.busy());
+    }
+    let instances = service_instance::of_service(tx, &service.name)?;
+    let pipeline = tx.get::<PipelineRecord>(&service.name)?;
+    let idle = |rollout: &Option<Rollout>, target: Target| match rollout {
+        Some(rollout) if rollout.busy() => rollout.free(&target),
+        _ => Ok(()),
+    };
+    for instance in &instances {
+        idle(&instance.rollout, instance.target())?;
+        service_instance::without_component(tx, instance)?;
+    }
+    if let Some(pipeline) = &pipeline {
+        idle(&pipeline.rollout, pipeline.target())?;
+    }
+    service.status = Status::DeleteInProgress.into();
+    service.status_message = None;
+    service.last_modified_at = Some(cx.now());
+    service.modified = true;
+    service.work = Some(Work {
+        kind: WorkKind::Delete.into(),
+        phase: Phase::Deleting.into(),
+        spec: service.spec_text().to_owned(),
+        ..Work::default()
+    });
+    tx.put(&service)?;
+    for instance in instances {
+        service_instance::remove(tx, cx, instance)?;
+    }
+    if let Some(pipeline) = pipeline {
+        service_pipeline::remove(tx, cx, pipeline)?;
+    }
+    let view = service.clone().view(tx, cx)?;
+    // A service whose last instance failed to be created and was removed has nothing to wait for.
+    progress(tx, cx, &service.name)?;
+    Ok(pb::DeleteServiceResponse {
+        service: Some(view),
+    })
+}
+
+/// Forgets a service of which nothing is left.
+fn forget(tx: &Transaction<'_>, service: &ServiceRecord) -> Result<()> {
+    tx.delete::<ServiceSyncRecord>(&service.name)?;
+    tx.delete::<ServiceRecord>(&service.name)?;
+    tag::forget(tx, &service.tail())
+}

@@ -1,0 +1,62 @@
+//! Specs of requests, checked against the schema of the version they are for.
+
+use super::context::Context;
+use super::registry::VersionRecord;
+use super::template::schema::Schema;
+use super::template::spec::{EnvironmentSpec, ServiceSpec, SpecError};
+use crate::api::pb;
+use crate::error::{Error, Result, Violation};
+
+/// The schema of a registered version.
+pub fn schema(cx: &Context, version: &VersionRecord) -> Result<Schema> {
+    cx.schemas
+        .get(version.schema.as_deref().unwrap_or_default())
+        .ok_or_else(|| {
+            Error::internal(format!(
+                "the schema of {}, once accepted, is not any more",
+                version.tail()
+            ))
+        })
+}
+
+/// What is wrong with a spec, as a refusal of the request it is in.
+pub fn refused(error: &SpecError) -> Error {
+    let violations = error
+        .violations
+        .iter()
+        .map(|violation| Violation::new("spec", violation.to_string()))
+        .collect();
+    Error::violations(error.to_string(), violations)
+}
+
+/// Checks the spec of an environment. Returns the outputs that a customer managed one gives.
+pub fn environment(
+    cx: &Context,
+    version: &VersionRecord,
+    text: &str,
+    customer_managed: bool,
+) -> Result<Vec<pb::Output>> {
+    let schema = schema(cx, version)?;
+    let spec = EnvironmentSpec::parse(text, &schema, customer_managed)
+        .map_err(|error| refused(&error))?;
+    Ok(spec
+        .outputs
+        .into_iter()
+        .map(|(key, value)| pb::Output {
+            key: Some(key),
+            value_string: Some(value),
+        })
+        .collect())
+}
+
+/// Reads the spec of a service. Its inputs are checked by instance, and for the pipeline. How many
+/// instances there may be is a quota, not a rule of specs.
+pub fn service(text: &str) -> Result<ServiceSpec> {
+    ServiceSpec::parse(text, usize::MAX).map_err(|error| refused(&error))
+}
+
+/// Reads a spec that was accepted before.
+pub fn stored(text: &str) -> Result<ServiceSpec> {
+    ServiceSpec::parse(text, usize::MAX)
+        .map_err(|_| Error::internal("a spec that was once accepted is not any more"))
+}
