@@ -14,7 +14,12 @@ use proton_gateway::program;
 #[command(version, args_conflicts_with_subcommands = false)]
 struct Arguments {
     /// TOML file with the options below as keys
-    #[arg(long, env = "PROTON_GATEWAY_CONFIG", value_name = "FILE", global = true)]
+    #[arg(
+        long,
+        env = "PROTON_GATEWAY_CONFIG",
+        value_name = "FILE",
+        global = true
+    )]
     config: Option<PathBuf>,
     #[command(flatten)]
     options: Options,

@@ -33,9 +33,10 @@ pub fn run(config: Config) -> Result<(), String> {
 fn signalled() -> Result<impl Future<Output = ()>, String> {
     Ok(async {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut term), Ok(mut int)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut term), Ok(mut int)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
             tracing::error!("signals cannot be awaited; the program stops");
             return;
         };
@@ -68,9 +69,19 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         aws: aws.as_ref().map(|(_, address)| *address),
         admin: admin.1,
     };
-    open(grpc.0, gateway.clone(), health.clone(), &shutdown, &mut parts)?;
+    open(
+        grpc.0,
+        gateway.clone(),
+        health.clone(),
+        &shutdown,
+        &mut parts,
+    )?;
     if let Some((listener, _)) = aws {
-        parts.spawn(server::serve(listener, AwsDoor::new(gateway), shutdown.clone()));
+        parts.spawn(server::serve(
+            listener,
+            AwsDoor::new(gateway),
+            shutdown.clone(),
+        ));
     }
     let pages = admin::routes(health.clone(), metrics);
     parts.spawn(server::serve(admin.0, pages, shutdown.clone()));
@@ -114,7 +125,13 @@ async fn backend(
                 profile: config.profile.clone(),
                 endpoint_url: config.upstream_endpoint_url.clone(),
             };
-            tracing::info!(endpoint = config.upstream_endpoint_url.as_deref().unwrap_or("AWS's own"), "forwarding");
+            tracing::info!(
+                endpoint = config
+                    .upstream_endpoint_url
+                    .as_deref()
+                    .unwrap_or("AWS's own"),
+                "forwarding"
+            );
             Ok(pipeline::build(Aws::connect(settings).await, metrics))
         }
         Upstream::Engine => {

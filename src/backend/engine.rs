@@ -249,7 +249,9 @@ impl Engine {
         if let Err(error) = self.perform(stored).await {
             tracing::error!(cause = %error, task = id, "a task failed; it is tried again");
             let later = epoch_millis(self.clock.now() + TRY_AGAIN);
-            self.store.write(move |tx| tx.postpone_task(id, later)).await?;
+            self.store
+                .write(move |tx| tx.postpone_task(id, later))
+                .await?;
         }
         Ok(Step::Done)
     }

@@ -7,8 +7,9 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use proton_gateway::api::{Typed, pb};
 use proton_gateway::backend::aws::Aws;
+use proton_gateway::backend::engine::bucket::Buckets;
 use proton_gateway::backend::engine::store::Store;
-use proton_gateway::backend::engine::{Engine, Settings};
+use proton_gateway::backend::engine::{Engine, Quotas, Settings};
 use proton_gateway::clock::ManualClock;
 use proton_gateway::edge::Arrival;
 use proton_gateway::edge::aws_door::AwsDoor;
@@ -40,11 +41,18 @@ pub struct World {
     _stop: watch::Sender<bool>,
 }
 
+/// The account of the engine.
+pub const ACCOUNT: &str = "123456789012";
+
 /// How long one simulated step takes in the tests' own time.
 pub const STEP: Duration = Duration::from_secs(5);
 
 impl World {
     pub async fn over(backend: Backend) -> Self {
+        Self::with_quotas(backend, Quotas::default()).await
+    }
+
+    pub async fn with_quotas(backend: Backend, quotas: Quotas) -> Self {
         let buckets = tempfile::tempdir().unwrap();
         let state = tempfile::tempdir().unwrap();
         // Long enough ago that nobody mistakes it for today.
@@ -53,7 +61,14 @@ impl World {
             Backend::OnDisk => Store::open(state.path()).unwrap(),
             Backend::InMemory | Backend::ThroughAwsDoor => Store::in_memory().unwrap(),
         };
-        let settings = Settings::for_tests(buckets.path(), STEP);
+        let settings = Settings {
+            region: "us-east-1".to_owned(),
+            account_id: ACCOUNT.to_owned(),
+            step: STEP,
+            self_managed_timeout: Duration::from_secs(24 * 3600),
+            buckets: Buckets::in_folder(buckets.path()),
+            quotas,
+        };
         let engine = Engine::new(store, Arc::new(clock.clone()), settings);
         let direct = Gateway::new(pipeline::build(engine.clone(), Metrics::new().unwrap()));
         let (stop, shutdown) = Shutdown::channel();
@@ -119,9 +134,14 @@ impl World {
     /// is left that is due within an hour.
     pub async fn settle(&self) {
         for _ in 0..20 {
-            self.clock.advance(STEP);
-            self.engine.settle().await.unwrap();
+            self.step().await;
         }
+    }
+
+    /// Lets one step of the provisioner pass.
+    pub async fn step(&self) {
+        self.clock.advance(STEP);
+        self.engine.settle().await.unwrap();
     }
 
     /// Puts a file into a local bucket.

@@ -104,7 +104,10 @@ mod tests {
     #[test]
     fn an_object_is_the_file_under_its_key() {
         let (_folder, buckets) = bucket_with(&["mine/a/bundle.tar.gz"]);
-        assert_eq!(buckets.read("mine", "a/bundle.tar.gz", 5).unwrap(), b"12345");
+        assert_eq!(
+            buckets.read("mine", "a/bundle.tar.gz", 5).unwrap(),
+            b"12345"
+        );
     }
 
     #[test]
@@ -125,9 +128,18 @@ mod tests {
     fn no_key_leads_out_of_its_bucket() {
         let (folder, buckets) = bucket_with(&["secret", "mine/b"]);
         #[cfg(unix)]
-        std::os::unix::fs::symlink(folder.path().join("secret"), folder.path().join("mine/link"))
-            .unwrap();
-        for key in ["../secret", "a/../../secret", "/etc/hosts", "link", "./b/.."] {
+        std::os::unix::fs::symlink(
+            folder.path().join("secret"),
+            folder.path().join("mine/link"),
+        )
+        .unwrap();
+        for key in [
+            "../secret",
+            "a/../../secret",
+            "/etc/hosts",
+            "link",
+            "./b/..",
+        ] {
             assert!(buckets.read("mine", key, 99).is_err(), "{key}");
         }
         assert!(buckets.read("..", "secret", 99).is_err());

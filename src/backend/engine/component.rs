@@ -88,7 +88,9 @@ impl ComponentRecord {
     }
 
     pub fn status(&self) -> DeploymentStatus {
-        self.rollout.as_ref().map_or(DeploymentStatus::Unspecified, Rollout::status)
+        self.rollout
+            .as_ref()
+            .map_or(DeploymentStatus::Unspecified, Rollout::status)
     }
 
     pub fn target(&self) -> Target {
@@ -153,7 +155,8 @@ impl ComponentRecord {
 }
 
 pub fn record(tx: &Transaction<'_>, name: &str) -> Result<ComponentRecord> {
-    tx.get(name)?.ok_or_else(|| Error::not_found("component", name))
+    tx.get(name)?
+        .ok_or_else(|| Error::not_found("component", name))
 }
 
 /// Checks the manifest that comes with a component: one infrastructure file, of CloudFormation or
@@ -212,12 +215,29 @@ fn attachable(
     service::record(tx, service)?.settled()?;
     let record = service_instance::record(tx, service, instance)?;
     let tail = record.target().tail();
-    record.rollout.clone().unwrap_or_default().free(&record.target())?;
+    record
+        .rollout
+        .clone()
+        .unwrap_or_default()
+        .free(&record.target())?;
     let Some((major, minor)) = record.version() else {
-        return Err(Error::precondition(&tail, format!("{tail} was never deployed successfully")));
+        return Err(Error::precondition(
+            &tail,
+            format!("{tail} was never deployed successfully"),
+        ));
     };
-    let version = registry::version(tx, cx, TemplateType::Service, &record.template, major, minor)?;
-    if !version.component_sources.contains(&Source::DirectlyDefined.into()) {
+    let version = registry::version(
+        tx,
+        cx,
+        TemplateType::Service,
+        &record.template,
+        major,
+        minor,
+    )?;
+    if !version
+        .component_sources
+        .contains(&Source::DirectlyDefined.into())
+    {
         return Err(Error::invalid_field(
             "service_instance_name",
             format!(
@@ -232,7 +252,10 @@ fn attachable(
         None => Ok(record),
         Some(other) => Err(Error::precondition(
             &tail,
-            format!("component/{} is attached to {tail} already; detach it first", other.name),
+            format!(
+                "component/{} is attached to {tail} already; detach it first",
+                other.name
+            ),
         )),
     }
 }
@@ -284,18 +307,26 @@ fn environment_of(
     let environment = environment::record(tx, name)?;
     let tail = environment.target().tail();
     if environment.current.is_none() {
-        return Err(Error::precondition(&tail, format!("{tail} was never deployed successfully")));
+        return Err(Error::precondition(
+            &tail,
+            format!("{tail} was never deployed successfully"),
+        ));
     }
     if matches!(
         environment.status(),
         DeploymentStatus::DeleteInProgress | DeploymentStatus::DeleteFailed
     ) {
-        return Err(Error::precondition(&tail, format!("{tail} is being deleted")));
+        return Err(Error::precondition(
+            &tail,
+            format!("{tail} is being deleted"),
+        ));
     }
     if !environment.takes_components(tx)? {
         return Err(Error::invalid_field(
             "environment_name",
-            format!("{tail} has no component_role_arn, without which no component can be provisioned"),
+            format!(
+                "{tail} has no component_role_arn, without which no component can be provisioned"
+            ),
         ));
     }
     Ok(environment)
@@ -344,8 +375,7 @@ pub fn create(
         .as_ref()
         .map(|attached| attachable(tx, cx, &request.name, attached))
         .transpose()?;
-    let environment =
-        environment_of(tx, request.environment_name.as_deref(), instance.as_ref())?;
+    let environment = environment_of(tx, request.environment_name.as_deref(), instance.as_ref())?;
     let quota = cx.settings.quotas.components;
     if tx.count::<ComponentRecord>("")? >= quota {
         return Err(Error::quota("components", quota));
@@ -362,9 +392,23 @@ pub fn create(
     };
     let desired = state(attached, request.service_spec, request.template_file);
     tag::begin(tx, &record.target().tail(), request.tags)?;
-    deploy(tx, cx, &mut record, &environment, Action::Create, Some(desired))?;
+    deploy(
+        tx,
+        cx,
+        &mut record,
+        &environment,
+        Action::Create,
+        Some(desired),
+    )?;
     tx.put(&record)?;
-    idempotency::remember(tx, cx, OPERATION, token.as_deref(), &fingerprint, &record.name)?;
+    idempotency::remember(
+        tx,
+        cx,
+        OPERATION,
+        token.as_deref(),
+        &fingerprint,
+        &record.name,
+    )?;
     answer(record)
 }
 
@@ -434,7 +478,12 @@ pub fn list(
 ) -> Result<pb::ListComponentsResponse> {
     let next_token = request.next_token.take();
     let max_results = request.max_results.take();
-    let page = Page::new("ListComponents", &request, max_results, next_token.as_deref())?;
+    let page = Page::new(
+        "ListComponents",
+        &request,
+        max_results,
+        next_token.as_deref(),
+    )?;
     if request.service_instance_name.is_some() && request.service_name.is_none() {
         return Err(Error::invalid_field(
             "service_name",
@@ -449,7 +498,10 @@ pub fn list(
         let attached = record.attached_to();
         let wanted = matches(&request.environment_name, Some(&record.environment))
             && matches(&request.service_name, attached.map(|(service, _)| service))
-            && matches(&request.service_instance_name, attached.map(|(_, name)| name));
+            && matches(
+                &request.service_instance_name,
+                attached.map(|(_, name)| name),
+            );
         Ok(wanted.then(|| record.summary(cx)))
     })?;
     Ok(pb::ListComponentsResponse {
@@ -483,7 +535,10 @@ pub fn update(
         ComponentDeploymentUpdateType::None => {
             for (field, given) in [
                 ("service_name", request.service_name.is_some()),
-                ("service_instance_name", request.service_instance_name.is_some()),
+                (
+                    "service_instance_name",
+                    request.service_instance_name.is_some(),
+                ),
                 ("service_spec", request.service_spec.is_some()),
                 ("template_file", request.template_file.is_some()),
             ] {
@@ -518,7 +573,10 @@ pub fn update(
         {
             return Err(Error::invalid_field(
                 "service_instance_name",
-                format!("the component is attached to {}/{}; detach it first", was.0, was.1),
+                format!(
+                    "the component is attached to {}/{}; detach it first",
+                    was.0, was.1
+                ),
             ));
         }
         check_service_spec(request.service_spec.as_deref(), attached.as_ref())?;
@@ -533,11 +591,25 @@ pub fn update(
             .filter(|_| attached.is_some());
         let template_file = request.template_file.or(before.template_file);
         let desired = state(attached, service_spec, template_file.unwrap_or_default());
-        deploy(tx, cx, &mut record, &environment, Action::Update, Some(desired))?;
+        deploy(
+            tx,
+            cx,
+            &mut record,
+            &environment,
+            Action::Update,
+            Some(desired),
+        )?;
     }
     record.last_client_request_token.clone_from(&token);
     tx.put(&record)?;
-    idempotency::remember(tx, cx, OPERATION, token.as_deref(), &fingerprint, &record.name)?;
+    idempotency::remember(
+        tx,
+        cx,
+        OPERATION,
+        token.as_deref(),
+        &fingerprint,
+        &record.name,
+    )?;
     answer(record)
 }
 

@@ -163,7 +163,12 @@ pub fn list(
 ) -> Result<pb::ListDeploymentsResponse> {
     let next_token = request.next_token.take();
     let max_results = request.max_results.take();
-    let page = Page::new("ListDeployments", &request, max_results, next_token.as_deref())?;
+    let page = Page::new(
+        "ListDeployments",
+        &request,
+        max_results,
+        next_token.as_deref(),
+    )?;
     let pb::ListDeploymentsRequest {
         component_name,
         environment_name,
@@ -266,7 +271,10 @@ pub fn notify(
         return Err(match tx.get::<DeploymentRecord>(id)? {
             Some(record) if record.target == target.tail() => Error::precondition(
                 target.tail(),
-                format!("the deployment {id} is not the latest one of {}", target.tail()),
+                format!(
+                    "the deployment {id} is not the latest one of {}",
+                    target.tail()
+                ),
             ),
             _ => Error::not_found("deployment", id),
         });
@@ -301,14 +309,9 @@ pub fn notify(
             request.status_message,
             request.outputs,
         )?,
-        Some(DeploymentStatus::Failed) => provision::report(
-            tx,
-            cx,
-            &rollout,
-            false,
-            request.status_message,
-            Vec::new(),
-        )?,
+        Some(DeploymentStatus::Failed) => {
+            provision::report(tx, cx, &rollout, false, request.status_message, Vec::new())?
+        }
         _ => {
             let mut record = provision::current(tx, &rollout)?;
             if !request.outputs.is_empty() {
@@ -316,7 +319,8 @@ pub fn notify(
             }
             let view = record.view_mut();
             if request.status_message.is_some() {
-                view.deployment_status_message.clone_from(&request.status_message);
+                view.deployment_status_message
+                    .clone_from(&request.status_message);
             }
             view.last_modified_at = Some(cx.now());
             tx.put(&record)?;
@@ -400,12 +404,9 @@ fn change(
         Ok(changed)
     }
     match target {
-        Target::Environment(name) => on(
-            tx,
-            name,
-            environment::EnvironmentRecord::rollout_mut,
-            apply,
-        ),
+        Target::Environment(name) => {
+            on(tx, name, environment::EnvironmentRecord::rollout_mut, apply)
+        }
         Target::Instance { service, name } => on(
             tx,
             &service_instance::key(service, name),

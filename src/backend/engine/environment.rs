@@ -107,7 +107,9 @@ impl EnvironmentRecord {
     }
 
     pub fn status(&self) -> DeploymentStatus {
-        self.rollout.as_ref().map_or(DeploymentStatus::Unspecified, Rollout::status)
+        self.rollout
+            .as_ref()
+            .map_or(DeploymentStatus::Unspecified, Rollout::status)
     }
 
     pub fn target(&self) -> Target {
@@ -132,9 +134,12 @@ impl EnvironmentRecord {
 
     /// The deployed version's major and minor.
     pub fn version(&self) -> Option<(&str, &str)> {
-        self.current
-            .as_ref()
-            .map(|state| (state.template_major_version(), state.template_minor_version()))
+        self.current.as_ref().map(|state| {
+            (
+                state.template_major_version(),
+                state.template_minor_version(),
+            )
+        })
     }
 
     /// What the next deployment starts from.
@@ -224,7 +229,12 @@ pub fn record(tx: &Transaction<'_>, name: &str) -> Result<EnvironmentRecord> {
 
 /// User Guide: provisioning is by a service role, by an account connection or by a repository.
 fn one_provisioning(role: bool, connection: bool, repository: bool) -> Result<()> {
-    if [role, connection, repository].iter().filter(|given| **given).count() > 1 {
+    if [role, connection, repository]
+        .iter()
+        .filter(|given| **given)
+        .count()
+        > 1
+    {
         return Err(Error::invalid(
             "Only one of proton_service_role_arn, environment_account_connection_id and \
              provisioning_repository can be given",
@@ -240,7 +250,10 @@ fn usable_connection(tx: &Transaction<'_>, id: &str, name: &str) -> Result<Conne
         .get::<ConnectionRecord>(id)?
         .ok_or_else(|| Error::not_found("environment-account-connection", id))?;
     if connection.view().status() != EnvironmentAccountConnectionStatus::Connected {
-        return Err(Error::invalid_field(field, "the connection is not CONNECTED"));
+        return Err(Error::invalid_field(
+            field,
+            "the connection is not CONNECTED",
+        ));
     }
     if connection.view().environment_name() != name {
         return Err(Error::invalid_field(
@@ -274,7 +287,12 @@ pub fn create(
     let fingerprint = idempotency::fingerprint(&request);
     if let Some(original) = tx.get::<EnvironmentRecord>(&request.name)? {
         let tail = original.target().tail();
-        idempotency::same_create(&tail, &original.fingerprint, &fingerprint, original.modified)?;
+        idempotency::same_create(
+            &tail,
+            &original.fingerprint,
+            &fingerprint,
+            original.modified,
+        )?;
         return Ok(pb::CreateEnvironmentResponse {
             environment: Some(original.view(cx)),
         });
@@ -411,7 +429,12 @@ pub fn list(
 ) -> Result<pb::ListEnvironmentsResponse> {
     let next_token = request.next_token.take();
     let max_results = request.max_results.take();
-    let page = Page::new("ListEnvironments", &request, max_results, next_token.as_deref())?;
+    let page = Page::new(
+        "ListEnvironments",
+        &request,
+        max_results,
+        next_token.as_deref(),
+    )?;
     let filters = request.environment_templates;
     let (environments, next_token) = page.scan(tx, "", |record: EnvironmentRecord| {
         let wanted = filters.is_empty()
@@ -441,7 +464,9 @@ pub fn update(
     if request.deployment_type() == DeploymentUpdateType::None && request.spec.is_some() {
         return Err(update::nothing_deployed("spec"));
     }
-    record.rollout_mut().free(&Target::Environment(request.name.clone()))?;
+    record
+        .rollout_mut()
+        .free(&Target::Environment(request.name.clone()))?;
     reprovision(tx, cx, &mut record, &request)?;
     record.description = request.description.or(record.description);
     record.component_role = request.component_role_arn.or(record.component_role);

@@ -221,7 +221,10 @@ pub fn accept(
     if view.status() == Status::Rejected {
         return Err(Error::precondition(
             tail(&request.id),
-            format!("{} was rejected, which is final; request another", tail(&request.id)),
+            format!(
+                "{} was rejected, which is final; request another",
+                tail(&request.id)
+            ),
         ));
     }
     Ok(pb::AcceptEnvironmentAccountConnectionResponse {
@@ -240,7 +243,10 @@ pub fn reject(
     if users > 0 {
         return Err(Error::precondition(
             tail(&request.id),
-            format!("{} is used by an environment; delete that first", tail(&request.id)),
+            format!(
+                "{} is used by an environment; delete that first",
+                tail(&request.id)
+            ),
         ));
     }
     Ok(pb::RejectEnvironmentAccountConnectionResponse {

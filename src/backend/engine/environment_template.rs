@@ -292,8 +292,6 @@ pub fn delete_version(
         &request.minor_version,
     )?;
     Ok(pb::DeleteEnvironmentTemplateVersionResponse {
-        environment_template_version: deleted
-            .map(|record| shown(tx, cx, record))
-            .transpose()?,
+        environment_template_version: deleted.map(|record| shown(tx, cx, record)).transpose()?,
     })
 }

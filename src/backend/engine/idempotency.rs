@@ -64,12 +64,7 @@ pub fn fingerprint(request: &impl Message) -> String {
 
 /// Whether a create request for a name that is taken is the original one again. API guide: if the
 /// original has been modified since, it is a conflict; other parameters are a mismatch.
-pub fn same_create(
-    subject: &str,
-    original: &str,
-    repeated: &str,
-    modified: bool,
-) -> Result<()> {
+pub fn same_create(subject: &str, original: &str, repeated: &str, modified: bool) -> Result<()> {
     if original != repeated {
         return Err(Error::idempotency_mismatch());
     }

@@ -43,7 +43,8 @@ impl Page {
         max_results: Option<i32>,
         next_token: Option<&str>,
     ) -> Result<Self> {
-        let mut question = super::idempotency::digest(&[operation.as_bytes(), &filters.encode_to_vec()]);
+        let mut question =
+            super::idempotency::digest(&[operation.as_bytes(), &filters.encode_to_vec()]);
         question.truncate(8);
         let after = next_token
             .filter(|token| !token.is_empty())
@@ -134,7 +135,11 @@ impl Page {
         for ((sort, key), item) in items {
             let passed = self.after.as_ref().is_some_and(|last| {
                 let order = (&sort, &key).cmp(&(&last.sort, &last.key));
-                if descending { order.is_ge() } else { order.is_le() }
+                if descending {
+                    order.is_ge()
+                } else {
+                    order.is_le()
+                }
             });
             if !passed && taken.offer(sort, key, Some(item)).is_break() {
                 break;

@@ -47,7 +47,9 @@ impl Target {
     pub fn tail(&self) -> String {
         match self {
             Self::Environment(name) => format!("environment/{name}"),
-            Self::Instance { service, name } => format!("service/{service}/service-instance/{name}"),
+            Self::Instance { service, name } => {
+                format!("service/{service}/service-instance/{name}")
+            }
             Self::Pipeline { service } => format!("service/{service}/pipeline"),
             Self::Component(name) => format!("component/{name}"),
         }

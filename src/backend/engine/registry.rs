@@ -105,7 +105,11 @@ pub struct VersionRecord {
     pub bundle: String,
     #[prost(message, repeated, tag = "13")]
     pub compatible: Vec<pb::CompatibleEnvironmentTemplate>,
-    #[prost(enumeration = "pb::ServiceTemplateSupportedComponentSourceType", repeated, tag = "14")]
+    #[prost(
+        enumeration = "pb::ServiceTemplateSupportedComponentSourceType",
+        repeated,
+        tag = "14"
+    )]
     pub component_sources: Vec<i32>,
     /// How the environment's or the instance's part is rendered: `jinja`, `hcl`, `codebuild`.
     #[prost(string, optional, tag = "15")]
@@ -426,7 +430,11 @@ pub struct NewVersion {
 
 /// Numbers the version and has its bundle read. Without a major version it begins the next
 /// major; with one it is the next minor of that major, or the first, where the major is the next.
-pub fn create_version(tx: &Transaction<'_>, cx: &Context, new: NewVersion) -> Result<VersionRecord> {
+pub fn create_version(
+    tx: &Transaction<'_>,
+    cx: &Context,
+    new: NewVersion,
+) -> Result<VersionRecord> {
     let token = new.client_token.as_deref();
     if let Some(key) = idempotency::replay(tx, cx, new.operation, token, &new.fingerprint)?
         && let Some(original) = tx.get::<VersionRecord>(&key)?
@@ -470,7 +478,10 @@ pub fn create_version(tx: &Transaction<'_>, cx: &Context, new: NewVersion) -> Re
     let Some(pb::template_version_source_input::Source::S3(source)) =
         new.source.and_then(|source| source.source)
     else {
-        return Err(Error::invalid_field("source", "is required: give it an s3 object"));
+        return Err(Error::invalid_field(
+            "source",
+            "is required: give it an s3 object",
+        ));
     };
     let record = VersionRecord {
         kind: new.kind.into(),
@@ -490,7 +501,14 @@ pub fn create_version(tx: &Transaction<'_>, cx: &Context, new: NewVersion) -> Re
     // User Guide: tags of a template go on to what is made of it later.
     let inherited = tag::customer(tx, &template.tail())?;
     tag::begin(tx, &record.tail(), tag::merged(inherited, new.tags))?;
-    idempotency::remember(tx, cx, new.operation, token, &new.fingerprint, &record.key())?;
+    idempotency::remember(
+        tx,
+        cx,
+        new.operation,
+        token,
+        &new.fingerprint,
+        &record.key(),
+    )?;
     provision::schedule(
         tx,
         cx.settle_at(),
@@ -526,13 +544,19 @@ pub fn update_version(
         (Status::RegistrationInProgress, Status::Published | Status::Draft) => {
             return Err(Error::in_progress(
                 record.tail(),
-                format!("{} is being registered; publish it when it is DRAFT", record.tail()),
+                format!(
+                    "{} is being registered; publish it when it is DRAFT",
+                    record.tail()
+                ),
             ));
         }
         (Status::RegistrationFailed, Status::Published | Status::Draft) => {
             return Err(Error::precondition(
                 record.tail(),
-                format!("the registration of {} failed; register another version", record.tail()),
+                format!(
+                    "the registration of {} failed; register another version",
+                    record.tail()
+                ),
             ));
         }
         _ => {
@@ -602,7 +626,10 @@ pub fn delete_version(
     if record.status() == Status::RegistrationInProgress {
         return Err(Error::in_progress(
             record.tail(),
-            format!("{} is being registered; delete it afterwards", record.tail()),
+            format!(
+                "{} is being registered; delete it afterwards",
+                record.tail()
+            ),
         ));
     }
     let index = index_of_version(name, major, minor);

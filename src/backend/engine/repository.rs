@@ -156,7 +156,12 @@ pub fn list(
 ) -> Result<pb::ListRepositoriesResponse> {
     let next_token = request.next_token.take();
     let max_results = request.max_results.take();
-    let page = Page::new("ListRepositories", &request, max_results, next_token.as_deref())?;
+    let page = Page::new(
+        "ListRepositories",
+        &request,
+        max_results,
+        next_token.as_deref(),
+    )?;
     let (repositories, next_token) = page.scan(tx, "", |record: RepositoryRecord| {
         let view = record.into_view();
         Ok(Some(pb::RepositorySummary {
@@ -186,10 +191,22 @@ pub fn delete(
     let tail = tail(provider, &request.name);
     let index = index(provider, &request.name);
     let users = [
-        ("an environment", tx.count_index::<EnvironmentRecord>(&index)?),
-        ("the account settings", tx.count_index::<SettingsRecord>(&index)?),
-        ("a template sync config", tx.count_index::<TemplateSyncRecord>(&index)?),
-        ("a service sync config", tx.count_index::<ServiceSyncRecord>(&index)?),
+        (
+            "an environment",
+            tx.count_index::<EnvironmentRecord>(&index)?,
+        ),
+        (
+            "the account settings",
+            tx.count_index::<SettingsRecord>(&index)?,
+        ),
+        (
+            "a template sync config",
+            tx.count_index::<TemplateSyncRecord>(&index)?,
+        ),
+        (
+            "a service sync config",
+            tx.count_index::<ServiceSyncRecord>(&index)?,
+        ),
     ];
     if let Some((user, _)) = users.iter().find(|(_, count)| *count > 0) {
         return Err(Error::precondition(

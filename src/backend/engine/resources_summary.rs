@@ -150,7 +150,11 @@ pub fn get(
                 .with_failed(),
             environment_templates: of_kind(TemplateType::Environment)?.total(),
             environments: count::<EnvironmentRecord>(tx, "", |record| {
-                let stale = stale(TemplateType::Environment, &record.template, record.version());
+                let stale = stale(
+                    TemplateType::Environment,
+                    &record.template,
+                    record.version(),
+                );
                 (failed(record.status()), stale)
             })?
             .whole(),

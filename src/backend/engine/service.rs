@@ -24,7 +24,7 @@ use super::spec;
 use super::store::{Record, Transaction};
 use super::tag;
 use super::template::schema::Schema;
-use super::template::spec::ServiceSpec;
+use super::template::spec::{ServiceSpec, SpecError};
 use crate::api::pb::{self, ServiceStatus as Status, TemplateType};
 use crate::error::{Error, Result, Violation};
 pub use work::{Phase, Work, WorkKind, progress};
@@ -115,7 +115,10 @@ impl ServiceRecord {
         let tail = self.tail();
         let status = self.status().as_str_name();
         let status = status.trim_start_matches("SERVICE_STATUS_");
-        Error::in_progress(&tail, format!("{tail} is {status}; wait until that has ended"))
+        Error::in_progress(
+            &tail,
+            format!("{tail} is {status}; wait until that has ended"),
+        )
     }
 
     /// The spec that holds, or is to hold.
@@ -182,7 +185,8 @@ impl ServiceRecord {
 }
 
 pub fn record(tx: &Transaction<'_>, name: &str) -> Result<ServiceRecord> {
-    tx.get(name)?.ok_or_else(|| Error::not_found("service", name))
+    tx.get(name)?
+        .ok_or_else(|| Error::not_found("service", name))
 }
 
 /// Notes that a service is not any more as it was created.
@@ -253,7 +257,12 @@ pub fn create(
     let fingerprint = idempotency::fingerprint(&request);
     if let Some(original) = tx.get::<ServiceRecord>(&request.name)? {
         let tail = original.tail();
-        idempotency::same_create(&tail, &original.fingerprint, &fingerprint, original.modified)?;
+        idempotency::same_create(
+            &tail,
+            &original.fingerprint,
+            &fingerprint,
+            original.modified,
+        )?;
         return Ok(pb::CreateServiceResponse {
             service: Some(original.view(tx, cx)?),
         });
@@ -333,7 +342,10 @@ fn room_for(cx: &Context, instances: usize) -> Result<()> {
 /// API Reference: connection, repository and branch go together, and only with a pipeline.
 fn check_repository(request: &pb::CreateServiceRequest, has_pipeline: bool) -> Result<()> {
     let given = [
-        ("repository_connection_arn", request.repository_connection_arn.is_some()),
+        (
+            "repository_connection_arn",
+            request.repository_connection_arn.is_some(),
+        ),
         ("repository_id", request.repository_id.is_some()),
         ("branch_name", request.branch_name.is_some()),
     ];
@@ -358,8 +370,8 @@ fn check_repository(request: &pb::CreateServiceRequest, has_pipeline: bool) -> R
 
 /// Checks all inputs of a spec, and says everything that is wrong with them.
 fn check_spec(spec: &ServiceSpec, schema: &Schema) -> Result<()> {
-    let mut wrong = None;
-    let mut note = |found| match &mut wrong {
+    let mut wrong: Option<SpecError> = None;
+    let mut note = |found: SpecError| match &mut wrong {
         None => wrong = Some(found),
         Some(wrong) => wrong.violations.extend(found.violations),
     };
@@ -522,7 +534,10 @@ fn unchanged_instance(instance: &InstanceRecord, spec: &ServiceSpec) -> Result<(
         ));
     }
     let before = spec::stored(instance.base().spec())?;
-    let (before, after) = (before.instance(&instance.name), spec.instance(&instance.name));
+    let (before, after) = (
+        before.instance(&instance.name),
+        spec.instance(&instance.name),
+    );
     if before.map(|(_, is)| is) != after.map(|(_, is)| is) {
         return Err(Error::invalid_field(
             "spec",

@@ -92,7 +92,9 @@ impl InstanceRecord {
     }
 
     pub fn status(&self) -> DeploymentStatus {
-        self.rollout.as_ref().map_or(DeploymentStatus::Unspecified, Rollout::status)
+        self.rollout
+            .as_ref()
+            .map_or(DeploymentStatus::Unspecified, Rollout::status)
     }
 
     pub fn target(&self) -> Target {
@@ -104,9 +106,12 @@ impl InstanceRecord {
 
     /// The deployed version's major and minor.
     pub fn version(&self) -> Option<(&str, &str)> {
-        self.current
-            .as_ref()
-            .map(|state| (state.template_major_version(), state.template_minor_version()))
+        self.current.as_ref().map(|state| {
+            (
+                state.template_major_version(),
+                state.template_minor_version(),
+            )
+        })
     }
 
     /// What the next deployment starts from.
@@ -187,11 +192,17 @@ pub fn environment_for(
         environment.status(),
         DeploymentStatus::DeleteInProgress | DeploymentStatus::DeleteFailed
     ) {
-        return Err(Error::precondition(&tail, format!("{tail} is being deleted")));
+        return Err(Error::precondition(
+            &tail,
+            format!("{tail} is being deleted"),
+        ));
     }
     let Some((major, _)) = environment.version() else {
         return Err(if environment.status() == DeploymentStatus::InProgress {
-            Error::in_progress(&tail, format!("{tail} is being created; wait until it is SUCCEEDED"))
+            Error::in_progress(
+                &tail,
+                format!("{tail} is being created; wait until it is SUCCEEDED"),
+            )
         } else {
             Error::precondition(&tail, format!("{tail} was never deployed successfully"))
         });
@@ -297,7 +308,14 @@ pub fn add(
     // User Guide: tags of a service go on to what is made of it later.
     let inherited = tag::customer(tx, &service.tail())?;
     tag::begin(tx, &record.target().tail(), inherited)?;
-    deploy(tx, cx, &mut record, &environment, Action::Create, Some(desired))?;
+    deploy(
+        tx,
+        cx,
+        &mut record,
+        &environment,
+        Action::Create,
+        Some(desired),
+    )?;
     tx.put(&record)?;
     Ok(record)
 }
@@ -429,7 +447,15 @@ pub fn create(
             format!("has no instance named `{}`", request.name),
         ));
     }
-    let mut record = add(tx, cx, &service, &version, &spec, &request.spec, &request.name)?;
+    let mut record = add(
+        tx,
+        cx,
+        &service,
+        &version,
+        &spec,
+        &request.spec,
+        &request.name,
+    )?;
     if !request.tags.is_empty() {
         let tail = record.target().tail();
         let inherited = tag::customer(tx, &tail)?;
@@ -486,7 +512,10 @@ pub fn update(
     service::record(tx, &record.service)?.open_to_deployments()?;
     record.rollout_mut().free(&target)?;
     for component in tx.list_index::<ComponentRecord>(&index_of_components(&record))? {
-        component.rollout.unwrap_or_default().free(&Target::Component(component.name))?;
+        component
+            .rollout
+            .unwrap_or_default()
+            .free(&Target::Component(component.name))?;
     }
     if let Some(mode) = mode {
         let base = record.base();
@@ -501,12 +530,26 @@ pub fn update(
         let text = wanted(cx, request.spec.take(), base.spec(), &record, &version)?;
         let environment = environment_for(tx, &record.environment, &version)?;
         let desired = state(tx, &record, &environment, &version, text)?;
-        deploy(tx, cx, &mut record, &environment, Action::Update, Some(desired))?;
+        deploy(
+            tx,
+            cx,
+            &mut record,
+            &environment,
+            Action::Update,
+            Some(desired),
+        )?;
     }
     record.last_client_request_token.clone_from(&token);
     tx.put(&record)?;
     service::modified(tx, cx, &record.service)?;
-    idempotency::remember(tx, cx, OPERATION, token.as_deref(), &fingerprint, &record.key())?;
+    idempotency::remember(
+        tx,
+        cx,
+        OPERATION,
+        token.as_deref(),
+        &fingerprint,
+        &record.key(),
+    )?;
     answer(record)
 }
 

@@ -69,7 +69,9 @@ impl PipelineRecord {
     }
 
     pub fn status(&self) -> DeploymentStatus {
-        self.rollout.as_ref().map_or(DeploymentStatus::Unspecified, Rollout::status)
+        self.rollout
+            .as_ref()
+            .map_or(DeploymentStatus::Unspecified, Rollout::status)
     }
 
     pub fn target(&self) -> Target {
@@ -80,9 +82,12 @@ impl PipelineRecord {
 
     /// The deployed version's major and minor.
     pub fn version(&self) -> Option<(&str, &str)> {
-        self.current
-            .as_ref()
-            .map(|state| (state.template_major_version(), state.template_minor_version()))
+        self.current.as_ref().map(|state| {
+            (
+                state.template_major_version(),
+                state.template_minor_version(),
+            )
+        })
     }
 
     fn base(&self) -> pb::ServicePipelineState {
@@ -168,7 +173,12 @@ pub fn provision(
 }
 
 /// The pipeline of a new service whose instances failed: it is not deployed, and says why.
-pub fn fail(tx: &Transaction<'_>, cx: &Context, service: &ServiceRecord, why: String) -> Result<()> {
+pub fn fail(
+    tx: &Transaction<'_>,
+    cx: &Context,
+    service: &ServiceRecord,
+    why: String,
+) -> Result<()> {
     let mut record = of(service, cx);
     let rollout = record.rollout_mut();
     rollout.set_status(DeploymentStatus::Failed);

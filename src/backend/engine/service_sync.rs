@@ -36,8 +36,7 @@ impl Record for ServiceSyncRecord {
         self.view
             .iter()
             .map(|view| {
-                let index =
-                    repository::index(view.repository_provider(), view.repository_name());
+                let index = repository::index(view.repository_provider(), view.repository_name());
                 (index, self.key())
             })
             .collect()

@@ -306,8 +306,6 @@ pub fn delete_version(
         &request.minor_version,
     )?;
     Ok(pb::DeleteServiceTemplateVersionResponse {
-        service_template_version: deleted
-            .map(|record| shown(tx, cx, record))
-            .transpose()?,
+        service_template_version: deleted.map(|record| shown(tx, cx, record)).transpose()?,
     })
 }

@@ -37,8 +37,8 @@ pub fn environment(
     customer_managed: bool,
 ) -> Result<Vec<pb::Output>> {
     let schema = schema(cx, version)?;
-    let spec = EnvironmentSpec::parse(text, &schema, customer_managed)
-        .map_err(|error| refused(&error))?;
+    let spec =
+        EnvironmentSpec::parse(text, &schema, customer_managed).map_err(|error| refused(&error))?;
     Ok(spec
         .outputs
         .into_iter()

@@ -60,7 +60,10 @@ fn check(tags: &[pb::Tag]) -> Result<()> {
     for (index, tag) in tags.iter().enumerate() {
         let field = format!("tags[{index}].key");
         if tag.key().to_ascii_lowercase().starts_with("aws:") {
-            violations.push(Violation::new(&field, "begins with `aws:`, which is reserved"));
+            violations.push(Violation::new(
+                &field,
+                "begins with `aws:`, which is reserved",
+            ));
         }
         if tags[..index].iter().any(|other| other.key == tag.key) {
             violations.push(Violation::new(&field, "is the key of another tag too"));
@@ -85,7 +88,10 @@ fn store(tx: &Transaction<'_>, tail: &str, tags: Vec<pb::Tag>) -> Result<()> {
     if tags.len() > MOST {
         return Err(Error::invalid_field(
             "tags",
-            format!("a resource can have {MOST} tags; these would be {}", tags.len()),
+            format!(
+                "a resource can have {MOST} tags; these would be {}",
+                tags.len()
+            ),
         ));
     }
     if tags.is_empty() {
@@ -167,14 +173,19 @@ fn own_tags(tx: &Transaction<'_>, cx: &Context, tail: &str) -> Result<Option<Own
                     Err(error) if error.is_not_found() => None,
                     Err(error) => return Err(error),
                 };
-                found
-                    .map(|_: VersionRecord| vec![account, template(kind, name, Some((major, minor)))])
+                found.map(|_: VersionRecord| {
+                    vec![account, template(kind, name, Some((major, minor)))]
+                })
             }
         },
         "environment" => tx.get::<EnvironmentRecord>(rest)?.map(|record| {
             vec![
                 account,
-                template(TemplateType::Environment, &record.template, record.version()),
+                template(
+                    TemplateType::Environment,
+                    &record.template,
+                    record.version(),
+                ),
                 environment(rest),
             ]
         }),
@@ -207,9 +218,7 @@ fn own_tags(tx: &Transaction<'_>, cx: &Context, tail: &str) -> Result<Option<Own
             own.push(("component", cx.arn(tail)));
             own
         }),
-        "environment-account-connection" => {
-            tx.get::<ConnectionRecord>(rest)?.map(|_| Vec::new())
-        }
+        "environment-account-connection" => tx.get::<ConnectionRecord>(rest)?.map(|_| Vec::new()),
         _ => RepositoryRecord::key_of_tail(tail)
             .map(|key| tx.get::<RepositoryRecord>(&key))
             .transpose()?
@@ -253,7 +262,12 @@ pub fn list(
 ) -> Result<pb::ListTagsForResourceResponse> {
     let next_token = request.next_token.take();
     let max_results = request.max_results.take();
-    let page = Page::new("ListTagsForResource", &request, max_results, next_token.as_deref())?;
+    let page = Page::new(
+        "ListTagsForResource",
+        &request,
+        max_results,
+        next_token.as_deref(),
+    )?;
     let mut tags = resource(tx, cx, &request.resource_arn)?;
     let tail = cx.tail(&request.resource_arn).unwrap_or_default();
     tags.extend(customer(tx, tail)?);

@@ -33,8 +33,7 @@ impl Record for TemplateSyncRecord {
         self.view
             .iter()
             .map(|view| {
-                let index =
-                    repository::index(view.repository_provider(), view.repository_name());
+                let index = repository::index(view.repository_provider(), view.repository_name());
                 (index, self.key())
             })
             .collect()
@@ -55,11 +54,7 @@ fn view(tx: &Transaction<'_>, kind: TemplateType, name: &str) -> Result<pb::Temp
 
 /// The model gives creates of sync configs no ResourceNotFoundException: a repository or a
 /// template that is not there makes the request invalid.
-pub fn registered(
-    tx: &Transaction<'_>,
-    provider: RepositoryProvider,
-    name: &str,
-) -> Result<()> {
+pub fn registered(tx: &Transaction<'_>, provider: RepositoryProvider, name: &str) -> Result<()> {
     if repository::exists(tx, provider, name)? {
         return Ok(());
     }
@@ -177,7 +172,10 @@ pub fn repository_status(
         return Err(Error::not_found("repository", request.repository_name));
     }
     let definitions = definitions(tx, provider, &request.repository_name, request.sync_type())?;
-    if !definitions.iter().any(|definition| definition.branch() == request.branch) {
+    if !definitions
+        .iter()
+        .any(|definition| definition.branch() == request.branch)
+    {
         return Err(Error::not_found(
             "repository-sync-definition",
             format!("{} on branch {}", request.repository_name, request.branch),

@@ -96,12 +96,9 @@ fn instances(
 }
 
 fn busy(instances: &[InstanceRecord]) -> bool {
-    instances.iter().any(|instance| {
-        instance
-            .rollout
-            .as_ref()
-            .is_some_and(super::Rollout::busy)
-    })
+    instances
+        .iter()
+        .any(|instance| instance.rollout.as_ref().is_some_and(super::Rollout::busy))
 }
 
 fn arns(cx: &Context, instances: &[InstanceRecord]) -> String {
@@ -156,12 +153,18 @@ fn added(
         if has_pipeline(tx, cx, service)? {
             service_pipeline::fail(tx, cx, service, why)?;
         }
-        let message = format!("Service Instance(s): [{}] failed to deploy", arns(cx, &failed));
+        let message = format!(
+            "Service Instance(s): [{}] failed to deploy",
+            arns(cx, &failed)
+        );
         service.spec = Some(work.spec);
         finish(cx, service, Status::CreateFailed, Some(message));
         return Ok(STOP);
     }
-    let message = format!("Service Instance(s): [{}] failed to deploy", arns(cx, &failed));
+    let message = format!(
+        "Service Instance(s): [{}] failed to deploy",
+        arns(cx, &failed)
+    );
     for instance in added {
         service_instance::remove(tx, cx, instance)?;
     }
@@ -204,11 +207,20 @@ fn pipeline_version(
         .and_then(PipelineRecord::version)
         .map(|(major, minor)| (major.to_owned(), minor.to_owned()))
         .unwrap_or_else(|| service.version());
-    registry::version(tx, cx, TemplateType::Service, &service.template, &major, &minor)
+    registry::version(
+        tx,
+        cx,
+        TemplateType::Service,
+        &service.template,
+        &major,
+        &minor,
+    )
 }
 
 fn has_pipeline(tx: &Transaction<'_>, cx: &Context, service: &ServiceRecord) -> Result<bool> {
-    Ok(pipeline_version(tx, cx, service)?.pipeline_rendering.is_some())
+    Ok(pipeline_version(tx, cx, service)?
+        .pipeline_rendering
+        .is_some())
 }
 
 /// Has the pipeline deployed, now that the instances are there.
