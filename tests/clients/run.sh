@@ -8,6 +8,7 @@ binary=$(realpath "${1:?usage: run.sh BINARY}")
 here=$(cd "$(dirname "$0")" && pwd)
 examples=$(cd "$here/../../examples" && pwd)
 temp=$(mktemp -d)
+export PYTHONDONTWRITEBYTECODE=1
 gateway=''
 
 stop() {
