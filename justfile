@@ -25,6 +25,11 @@ docs:
 bench:
     cargo bench --bench gateway
 
+# Start-up time and idle memory of the release binary.
+footprint:
+    cargo build --release
+    bash benches/footprint.sh target/release/proton-gateway
+
 # The real clients against the release binary.
 clients:
     cargo build --release

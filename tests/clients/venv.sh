@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs the Python clients below target/ and prints the folder with their programs. Does
+# nothing if what is there was made from the same list.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+list=tests/clients/requirements.txt
+venv=$PWD/target/clients-venv
+if ! cmp -s "$list" "$venv/installed.txt"; then
+  rm -rf "$venv"
+  mkdir -p target
+  if ! python3 -m venv "$venv" >&2; then
+    # Debian has the module in a package of its own.
+    rm -rf "$venv"
+    test "$(id -u)" = 0 && command -v apt-get >/dev/null
+    { apt-get update -q && apt-get install -qy python3 python3-venv; } >&2
+    python3 -m venv "$venv" >&2
+  fi
+  "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$list" >&2
+  # Last: a folder that was left half made is made again.
+  cp "$list" "$venv/installed.txt"
+fi
+echo "$venv/bin"

@@ -1,0 +1,546 @@
+//! The program as a process: what survives its death, who may use a state directory, how it
+//! ends, and what it says when it cannot begin.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use proton_gateway::api::pb;
+use pb::proton_service_client::ProtonServiceClient;
+use pb::template_version_source_input::Source;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// How long anything may take here before a test gives up: machines are shared.
+const PATIENCE: Duration = Duration::from_secs(60);
+const ROLE: &str = "arn:aws:iam::123456789012:role/proton";
+const SPEC: &str = "proton: EnvironmentSpec\nspec: {owner: platform}\n";
+
+type Client = ProtonServiceClient<Channel>;
+
+/// The program, without what the tests' own environment says to it.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proton-gateway"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PROTON_GATEWAY_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The program on free ports, with a state directory.
+fn serve(state: &Path) -> Command {
+    let mut command = program();
+    for door in ["--listen", "--aws-listen", "--admin-listen"] {
+        command.args([door, "127.0.0.1:0"]);
+    }
+    command.arg("--state-dir").arg(state);
+    command.args(["--simulated-step", "500ms"]);
+    command
+}
+
+/// Runs a command that must end by itself.
+fn run(mut command: Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            let output = child.wait_with_output().unwrap();
+            panic!("it did not end: {}", text(&output));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// All that was printed.
+fn text(output: &Output) -> String {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    format!("{stdout}{stderr}")
+}
+
+/// What a command says that must fail; a panic is no message.
+#[track_caller]
+fn refused(command: Command) -> String {
+    let output = run(command);
+    let said = text(&output);
+    assert!(!output.status.success(), "it succeeded: {said}");
+    assert!(output.status.code().is_some(), "it was killed: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+/// A gateway that answers. It dies with this value, also when a test panics.
+struct Running {
+    child: Child,
+    files: TempDir,
+    ready: serde_json::Value,
+}
+
+impl Running {
+    async fn on(state: &Path) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let ready_file = files.path().join("ready.json");
+        let log = File::create(files.path().join("log")).unwrap();
+        let child = serve(state)
+            .arg("--ready-file")
+            .arg(&ready_file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut running = Self {
+            child,
+            files,
+            ready: serde_json::Value::Null,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !ready_file.exists() {
+            let ended = running.child.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "it does not serve ({ended:?}): {}",
+                running.log()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.ready = serde_json::from_slice(&fs::read(&ready_file).unwrap()).unwrap();
+        running
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.files.path().join("log")).unwrap_or_default()
+    }
+
+    fn address(&self, door: &str) -> &str {
+        self.ready[door].as_str().unwrap()
+    }
+
+    async fn client(&self) -> Client {
+        let address = format!("http://{}", self.address("grpc"));
+        Client::connect(address).await.unwrap()
+    }
+
+    /// Ends it as a power cut would.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end.
+    fn terminate(&self) {
+        // The standard library sends no signal but the last one.
+        let status = Command::new("sh")
+            .args(["-c", "kill -TERM \"$0\""])
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it goes on: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail where it has ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A folder for state, below one that goes away with the test.
+fn state() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    (folder, state)
+}
+
+/// Asks until the answer is `Some`.
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Registers and publishes version 1.0 of the environment template `bus` from the examples.
+async fn publish_template(client: &Client) {
+    let mut client = client.clone();
+    client
+        .create_environment_template(pb::CreateEnvironmentTemplateRequest {
+            name: "bus".into(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    client
+        .create_environment_template_version(pb::CreateEnvironmentTemplateVersionRequest {
+            template_name: "bus".into(),
+            source: Some(pb::TemplateVersionSourceInput {
+                source: Some(Source::S3(pb::S3ObjectSource {
+                    bucket: "proton-examples".into(),
+                    key: "environment-cloudformation.tar.gz".into(),
+                })),
+            }),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    eventually("the version is registered", || async {
+        let request = pb::GetEnvironmentTemplateVersionRequest {
+            template_name: "bus".into(),
+            major_version: "1".into(),
+            minor_version: "0".into(),
+        };
+        let answer = client.clone().get_environment_template_version(request).await;
+        let version = answer.unwrap().into_inner().environment_template_version.unwrap();
+        match version.status() {
+            pb::TemplateVersionStatus::RegistrationInProgress => None,
+            pb::TemplateVersionStatus::Draft => Some(()),
+            other => panic!("{other:?}: {:?}", version.status_message),
+        }
+    })
+    .await;
+    client
+        .update_environment_template_version(pb::UpdateEnvironmentTemplateVersionRequest {
+            template_name: "bus".into(),
+            major_version: "1".into(),
+            minor_version: "0".into(),
+            status: pb::TemplateVersionStatus::Published.into(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+}
+
+/// One of the mutations of which some are under way when the process dies.
+async fn mutate(client: &mut Client, number: usize) -> Result<(), tonic::Status> {
+    let name = format!("n{number}");
+    if number.is_multiple_of(2) {
+        let request = pb::CreateEnvironmentRequest {
+            name,
+            template_name: "bus".into(),
+            template_major_version: "1".into(),
+            proton_service_role_arn: Some(ROLE.into()),
+            spec: SPEC.into(),
+            ..Default::default()
+        };
+        client.create_environment(request).await.map(drop)
+    } else {
+        let request = pb::CreateServiceTemplateRequest {
+            name,
+            description: Some(format!("number {number}")),
+            ..Default::default()
+        };
+        client.create_service_template(request).await.map(drop)
+    }
+}
+
+/// Whether the mutation of this number is there, as it was asked for.
+async fn is_there(client: &mut Client, number: usize) -> bool {
+    let name = format!("n{number}");
+    if number.is_multiple_of(2) {
+        let answer = client.get_environment(pb::GetEnvironmentRequest { name }).await;
+        answer.is_ok_and(|answer| {
+            let environment = answer.into_inner().environment.unwrap_or_default();
+            // The spec shows once it is deployed.
+            environment.spec.is_none_or(|spec| spec == SPEC)
+        })
+    } else {
+        let request = pb::GetServiceTemplateRequest { name };
+        let answer = client.get_service_template(request).await;
+        answer.is_ok_and(|answer| {
+            let template = answer.into_inner().service_template.unwrap_or_default();
+            template.description == Some(format!("number {number}"))
+        })
+    }
+}
+
+/// The statuses of all deployments, by id.
+async fn deployments(client: &mut Client) -> Vec<(String, pb::DeploymentStatus)> {
+    let mut found = Vec::new();
+    let mut next_token = None;
+    loop {
+        let request = pb::ListDeploymentsRequest {
+            max_results: Some(100),
+            next_token,
+            ..Default::default()
+        };
+        let page = client.list_deployments(request).await.unwrap().into_inner();
+        found.extend(page.deployments.into_iter().map(|deployment| {
+            let status = deployment.deployment_status();
+            (deployment.id.unwrap_or_default(), status)
+        }));
+        next_token = page.next_token.filter(|token| !token.is_empty());
+        if next_token.is_none() {
+            return found;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_a_kill_and_every_deployment_ends() {
+    const MUTATIONS: usize = 200;
+    let (_folder, state) = state();
+    let mut first = Running::on(&state).await;
+    let client = first.client().await;
+    publish_template(&client).await;
+
+    let next = Arc::new(AtomicUsize::new(0));
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let (mut client, next, acknowledged) =
+                (client.clone(), next.clone(), acknowledged.clone());
+            tokio::spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= MUTATIONS || mutate(&mut client, number).await.is_err() {
+                        return;
+                    }
+                    acknowledged.lock().unwrap().push(number);
+                }
+            })
+        })
+        .collect();
+    eventually("half of the mutations are acknowledged", || async {
+        (acknowledged.lock().unwrap().len() >= MUTATIONS / 2).then_some(())
+    })
+    .await;
+    first.kill();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let acknowledged = acknowledged.lock().unwrap().clone();
+
+    let second = Running::on(&state).await;
+    let mut client = second.client().await;
+    let mut lost = Vec::new();
+    for number in &acknowledged {
+        if !is_there(&mut client, *number).await {
+            lost.push(*number);
+        }
+    }
+    assert!(
+        lost.is_empty(),
+        "{} of {} acknowledged mutations are lost: {lost:?}",
+        lost.len(),
+        acknowledged.len()
+    );
+    let environments = acknowledged.iter().filter(|n| n.is_multiple_of(2)).count();
+    let ended = eventually("all deployments have ended", || {
+        let mut client = client.clone();
+        async move {
+            let found = deployments(&mut client).await;
+            let ended = |status: &pb::DeploymentStatus| {
+                matches!(
+                    status,
+                    pb::DeploymentStatus::Succeeded | pb::DeploymentStatus::Failed
+                )
+            };
+            found
+                .iter()
+                .all(|(_, status)| ended(status))
+                .then_some(found.len())
+        }
+    })
+    .await;
+    assert!(
+        ended >= environments,
+        "{ended} deployments of {environments} environments"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_has_one_process_and_the_second_says_so() {
+    let (_folder, state) = state();
+    let mut first = Running::on(&state).await;
+    let said = refused(serve(&state));
+    assert!(said.contains("in use by another proton-gateway"), "{said}");
+    assert!(said.contains(state.to_str().unwrap()), "{said}");
+    // The first goes on, and when it is gone the directory is free, whatever its end was.
+    first.client().await;
+    first.kill();
+    Running::on(&state).await;
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    // Below a regular file nobody can create anything, root included.
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let said = refused(serve(&file.join("state")));
+    assert!(said.contains("cannot use the state directory"), "{said}");
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+}
+
+#[test]
+fn a_directory_with_files_of_others_is_not_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+    let said = refused(serve(folder.path()));
+    assert!(said.contains("notes.txt"), "{said}");
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "nothing was added: {names:?}");
+}
+
+#[test]
+fn a_database_that_is_none_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("proton.db");
+    let bytes = b"this is not a database, but somebody may want it back".repeat(100);
+    fs::write(&database, &bytes).unwrap();
+    let said = refused(serve(folder.path()));
+    assert!(said.contains("proton.db"), "{said}");
+    assert_eq!(fs::read(&database).unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_answers_what_it_has_begun_and_ends_well() {
+    let (_folder, state) = state();
+    let mut running = Running::on(&state).await;
+    let client = running.client().await;
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let callers: Vec<_> = (0..4)
+        .map(|caller| {
+            let (mut client, acknowledged) = (client.clone(), acknowledged.clone());
+            tokio::spawn(async move {
+                let mut number = caller * 1000 + 1;
+                while mutate(&mut client, number).await.is_ok() {
+                    acknowledged.lock().unwrap().push(number);
+                    number += 2;
+                }
+            })
+        })
+        .collect();
+    eventually("some calls are answered", || async {
+        (acknowledged.lock().unwrap().len() >= 20).then_some(())
+    })
+    .await;
+    running.terminate();
+    let status = running.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", running.log());
+    for caller in callers {
+        caller.await.unwrap();
+    }
+
+    let again = Running::on(&state).await;
+    let mut client = again.client().await;
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    for number in acknowledged {
+        assert!(is_there(&mut client, number).await, "n{number} is lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_port_0_the_ready_file_says_where_it_listens() {
+    let (_folder, state) = state();
+    let running = Running::on(&state).await;
+    for door in ["grpc", "aws", "admin"] {
+        let address: std::net::SocketAddr = running.address(door).parse().unwrap();
+        assert_ne!(address.port(), 0);
+        std::net::TcpStream::connect(address).unwrap();
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let (_folder, state) = state();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = program();
+    command.args(["--listen", &address, "--aws-listen", "off"]);
+    command.args(["--admin-listen", "127.0.0.1:0"]);
+    command.arg("--state-dir").arg(&state);
+    let said = refused(command);
+    assert!(
+        said.contains(&format!("cannot listen on {address}")),
+        "{said}"
+    );
+}
+
+#[test]
+fn check_config_prints_toml_that_is_a_configuration_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.args(["--simulated-step", "250ms", "check-config"]);
+    let output = run(command);
+    assert!(output.status.success(), "{}", text(&output));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let table: toml::Table = printed.parse().unwrap();
+    assert_eq!(table["simulated-step"].as_str(), Some("250ms"));
+
+    let file = folder.path().join("gateway.toml");
+    fs::write(&file, &printed).unwrap();
+    let mut command = program();
+    command.arg("--config").arg(&file).arg("check-config");
+    let again = run(command);
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), printed);
+}
+
+#[test]
+fn what_is_wrong_in_flags_environment_and_file_is_named() {
+    let flags = |flags: &[&str]| {
+        let mut command = program();
+        command.args(flags).arg("check-config");
+        refused(command)
+    };
+    let said = flags(&["--lisen", "127.0.0.1:1"]);
+    assert!(said.contains("--lisen") && said.contains("--listen"), "{said}");
+    let said = flags(&["--simulated-step", "soon"]);
+    assert!(said.contains("soon") && said.contains("250ms"), "{said}");
+    let said = flags(&["--listen", "0.0.0.0:0"]);
+    assert!(said.contains("--insecure"), "{said}");
+
+    let mut command = program();
+    command.env("PROTON_GATEWAY_ACCOUNT_ID", "12");
+    command.arg("check-config");
+    let said = refused(command);
+    assert!(said.contains("account-id"), "{said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    for (content, named) in [
+        ("lisen = \"127.0.0.1:1\"", "lisen"),
+        ("simulated-step = 3", "simulated-step"),
+        ("listen = ", "line 1"),
+    ] {
+        fs::write(&file, content).unwrap();
+        let said = flags(&["--config", file.to_str().unwrap()]);
+        assert!(said.contains(named), "{content}: {said}");
+        assert!(said.contains("gateway.toml"), "{content}: {said}");
+    }
+    fs::remove_file(&file).unwrap();
+    let said = flags(&["--config", file.to_str().unwrap()]);
+    assert!(said.contains("gateway.toml"), "{said}");
+}
