@@ -1,9 +1,11 @@
 //! The contract as plain data, read from the descriptors and checked.
 
-use heck::{ToSnakeCase, ToUpperCamelCase};
+use std::collections::HashSet;
+
+use heck::{ToKebabCase, ToSnakeCase, ToUpperCamelCase};
 use prost_reflect::{
-    Cardinality, DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind as Wire,
-    MessageDescriptor, MethodDescriptor, ReflectMessage, Value,
+    Cardinality, DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, FileDescriptor,
+    Kind as Wire, MessageDescriptor, MethodDescriptor, ReflectMessage, Value,
 };
 
 /// The package whose messages become the gateway's types.
@@ -23,6 +25,7 @@ pub struct ContractError {
 #[derive(Debug)]
 pub struct Contract {
     pub operations: Vec<Operation>,
+    /// The messages that operations use, at any depth. Others of the package are prost's alone.
     pub messages: Vec<Message>,
     pub enums: Vec<Enum>,
     pub formats: Vec<Format>,
@@ -31,6 +34,8 @@ pub struct Contract {
 /// One rpc.
 #[derive(Debug)]
 pub struct Operation {
+    /// File, line and name, for errors.
+    place: String,
     /// `CreateEnvironment`.
     pub name: String,
     /// `create_environment`.
@@ -128,6 +133,18 @@ pub struct Format {
     pub maximum: Option<i64>,
 }
 
+impl Field {
+    /// The name as the contract spells it.
+    pub fn plain(&self) -> &str {
+        self.name.trim_start_matches("r#")
+    }
+
+    /// The name of a union's member in Rust.
+    pub fn variant(&self) -> String {
+        self.plain().to_upper_camel_case()
+    }
+}
+
 impl Message {
     /// The Rust path of a union's enum below the package's module.
     pub fn union_type(&self, member: &str) -> String {
@@ -149,30 +166,35 @@ impl Contract {
             .methods()
             .map(|method| operation(pool, &method))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut messages = pool
-            .all_messages()
-            .filter(|message| message.package_name() == PACKAGE && !message.is_map_entry())
-            .map(|message| read_message(pool, &message))
-            .collect::<Result<Vec<_>, _>>()?;
+        let formats = read_formats(pool)?;
+        let used = used(service.methods());
+        let mut messages = Vec::new();
+        for message in pool.all_messages() {
+            if used.contains(message.full_name()) {
+                messages.push(read_message(pool, &message, &formats)?);
+            } else if message.package_name() == PACKAGE {
+                refuse_secrets(&message)?;
+            }
+        }
         mark_reach(&mut messages, &operations);
         let enums = pool
             .all_enums()
             .filter(|item| item.package_name() == PACKAGE)
             .map(|item| read_enum(pool, &item))
             .collect::<Result<Vec<_>, _>>()?;
-        let resources: Vec<_> = operations.iter().map(|o| o.resource.as_str()).collect();
+        let resources: HashSet<_> = operations.iter().map(|o| o.resource.as_str()).collect();
         for operation in &operations {
             for touched in &operation.touches {
-                if !resources.contains(&touched.as_str()) {
+                if !resources.contains(touched.as_str()) {
                     return Err(fault(
-                        &operation.name,
-                        &format!("touches `{touched}`, which no operation addresses"),
+                        &operation.place,
+                        &format!("`touches` has `{touched}`, which no operation addresses"),
                     ));
                 }
             }
         }
         Ok(Self {
-            formats: read_formats(pool)?,
+            formats,
             operations,
             messages,
             enums,
@@ -187,17 +209,31 @@ fn fault(place: &str, problem: &str) -> ContractError {
     }
 }
 
-/// File and line of an rpc, as an editor understands it.
-fn place(method: &MethodDescriptor) -> String {
-    let file = method.parent_file();
+/// Where something stands, as an editor understands it.
+fn place(file: &FileDescriptor, path: &[i32], what: &str) -> String {
     let line = file
         .file_descriptor_proto()
         .source_code_info
         .as_ref()
-        .and_then(|info| info.location.iter().find(|l| l.path == method.path()))
+        .and_then(|info| info.location.iter().find(|l| l.path == path))
         .and_then(|location| location.span.first())
         .map_or(0, |line| line + 1);
-    format!("{}:{line}: rpc {}", file.name(), method.name())
+    format!("{}:{line}: {what}", file.name())
+}
+
+fn place_of_method(method: &MethodDescriptor) -> String {
+    let what = format!("rpc {}", method.name());
+    place(&method.parent_file(), method.path(), &what)
+}
+
+fn place_of_message(message: &MessageDescriptor) -> String {
+    let what = format!("message {}", message.name());
+    place(&message.parent_file(), message.path(), &what)
+}
+
+fn place_of_field(field: &FieldDescriptor) -> String {
+    let what = format!("field {}.{}", field.parent_message().name(), field.name());
+    place(&field.parent_file(), field.path(), &what)
 }
 
 /// The first sentence of the leading comment.
@@ -259,7 +295,7 @@ fn choice(pool: &DescriptorPool, message: &DynamicMessage, field: &str, kind: &s
 }
 
 fn operation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Operation, ContractError> {
-    let place = place(method);
+    let place = place_of_method(method);
     let options = method.options();
     let Some(Value::Message(policy)) = option(pool, &options, "operation") else {
         return Err(fault(
@@ -278,6 +314,7 @@ fn operation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Operati
     let request = method.input();
     let has = |name: &str| request.get_field_by_name(name).is_some();
     let operation = Operation {
+        place,
         name: method.name().to_owned(),
         method: method.name().to_snake_case(),
         summary: summary(method),
@@ -292,20 +329,31 @@ fn operation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Operati
         request: request.name().to_owned(),
         response: method.output().name().to_owned(),
     };
-    check(&operation, &request, &place)?;
+    check(&operation, method)?;
     Ok(operation)
 }
 
 /// Refuses options that are missing or contradict each other.
-fn check(
-    operation: &Operation,
-    request: &MessageDescriptor,
-    place: &str,
-) -> Result<(), ContractError> {
-    let expect =
-        |holds: bool, problem: &str| holds.then_some(()).ok_or_else(|| fault(place, problem));
+fn check(operation: &Operation, method: &MethodDescriptor) -> Result<(), ContractError> {
+    let expect = |holds: bool, problem: &str| {
+        let fault = || fault(&operation.place, problem);
+        holds.then_some(()).ok_or_else(fault)
+    };
+    let request = method.input();
     let read = operation.idempotency == "Read";
+    expect(
+        !operation.summary.is_empty(),
+        "the comment is missing: its first sentence says what the operation does",
+    )?;
+    expect(
+        !method.is_client_streaming() && !method.is_server_streaming(),
+        "an operation is unary",
+    )?;
     expect(!operation.resource.is_empty(), "`resource` is missing")?;
+    expect(
+        operation.resource == operation.resource.to_kebab_case(),
+        "`resource` is not in kebab-case",
+    )?;
     expect(operation.cache != "Unspecified", "`cache` is missing")?;
     expect(
         operation.idempotency != "Unspecified",
@@ -332,9 +380,13 @@ fn check(
         "the class is CLIENT_TOKEN exactly where the request has a client_token",
     )?;
     for name in &operation.named_by {
+        let Some(field) = request.get_field_by_name(name) else {
+            let problem = format!("`named_by` has `{name}`, which the request does not have");
+            return expect(false, &problem);
+        };
         expect(
-            request.get_field_by_name(name).is_some(),
-            &format!("`named_by` names `{name}`, which the request does not have"),
+            !field.is_list() && matches!(field.kind(), Wire::String | Wire::Enum(_)),
+            &format!("`named_by` has `{name}`, which is neither a string nor an enum"),
         )?;
     }
     expect(
@@ -344,10 +396,49 @@ fn check(
     )
 }
 
+/// Full names of the package's messages that the rpcs use, at any depth.
+fn used(methods: impl Iterator<Item = MethodDescriptor>) -> HashSet<String> {
+    let mut used = HashSet::new();
+    let mut todo: Vec<_> = methods
+        .flat_map(|method| [method.input(), method.output()])
+        .collect();
+    while let Some(message) = todo.pop() {
+        if message.package_name() == PACKAGE && used.insert(message.full_name().to_owned()) {
+            todo.extend(
+                message
+                    .fields()
+                    .filter_map(|field| field.kind().as_message().cloned()),
+            );
+        }
+    }
+    used
+}
+
+/// A message for which no code of ours is generated has prost's `Debug`, which prints all fields.
+fn refuse_secrets(message: &MessageDescriptor) -> Result<(), ContractError> {
+    match message.fields().find(is_sensitive) {
+        Some(field) => Err(fault(
+            &place_of_field(&field),
+            "a message that no operation uses cannot hide a sensitive field",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn is_sensitive(field: &FieldDescriptor) -> bool {
+    field
+        .options()
+        .get_field_by_name("debug_redact")
+        .and_then(|value| value.as_bool())
+        .unwrap_or_default()
+}
+
 fn read_message(
     pool: &DescriptorPool,
     message: &MessageDescriptor,
+    formats: &[Format],
 ) -> Result<Message, ContractError> {
+    let refuse = |problem: &str| Err(fault(&place_of_message(message), problem));
     let union = message
         .oneofs()
         .find(|oneof| !oneof.is_synthetic())
@@ -358,13 +449,25 @@ fn read_message(
     );
     let fields = message
         .fields()
-        .map(|field| read_field(pool, &field))
+        .map(|field| read_field(pool, &field, formats))
         .collect::<Result<Vec<_>, _>>()?;
-    if presence_list && !matches!(fields.as_slice(), [only] if only.presence == Presence::List) {
-        return Err(fault(
-            message.full_name(),
-            "a presence_list has exactly one repeated field",
-        ));
+    if presence_list {
+        let holds = match fields.as_slice() {
+            [only] => only.presence == Presence::List && matches!(only.kind, Kind::Enum(_)),
+            _ => false,
+        };
+        if !holds {
+            return refuse("a presence_list has exactly one field, a repeated enum");
+        }
+    }
+    if union.is_some() {
+        let member = |f: &Field| {
+            f.presence == Presence::Member && matches!(f.kind, Kind::Message(_)) && !f.sensitive
+        };
+        let oneofs = message.oneofs().filter(|oneof| !oneof.is_synthetic());
+        if oneofs.count() != 1 || !fields.iter().all(member) {
+            return refuse("a union is one oneof of messages, none of them sensitive, and no more");
+        }
     }
     Ok(Message {
         name: message.name().to_owned(),
@@ -377,7 +480,11 @@ fn read_message(
     })
 }
 
-fn read_field(pool: &DescriptorPool, field: &FieldDescriptor) -> Result<Field, ContractError> {
+fn read_field(
+    pool: &DescriptorPool,
+    field: &FieldDescriptor,
+    formats: &[Format],
+) -> Result<Field, ContractError> {
     let kind = match field.kind() {
         Wire::String => Kind::String,
         Wire::Int32 => Kind::Number,
@@ -386,12 +493,12 @@ fn read_field(pool: &DescriptorPool, field: &FieldDescriptor) -> Result<Field, C
         Wire::Message(message) if message.full_name() == "google.protobuf.Timestamp" => {
             Kind::Timestamp
         }
-        Wire::Message(message) if message.package_name() == PACKAGE => {
+        Wire::Message(message) if message.package_name() == PACKAGE && !field.is_map() => {
             Kind::Message(message.name().to_owned())
         }
         other => {
             return Err(fault(
-                field.full_name(),
+                &place_of_field(field),
                 &format!("the generator has no rule for a field of kind {other:?}"),
             ));
         }
@@ -408,12 +515,6 @@ fn read_field(pool: &DescriptorPool, field: &FieldDescriptor) -> Result<Field, C
     } else {
         Presence::Implicit
     };
-    if matches!(kind, Kind::Number | Kind::Bool) && presence == Presence::Implicit {
-        return Err(fault(
-            field.full_name(),
-            "a number or a boolean must be `optional`: 0 and absent are different",
-        ));
-    }
     let rules = match option(pool, &field.options(), "rules") {
         Some(Value::Message(rules)) => Some(rules),
         _ => None,
@@ -424,11 +525,8 @@ fn read_field(pool: &DescriptorPool, field: &FieldDescriptor) -> Result<Field, C
             .and_then(|rules| get(rules, name).as_u32())
             .unwrap_or_default()
     };
-    Ok(Field {
-        name: match field.name() {
-            "type" => "r#type".to_owned(),
-            name => name.to_owned(),
-        },
+    let read = Field {
+        name: escape(field.name()),
         wire: field.json_name().to_owned(),
         kind,
         presence,
@@ -442,12 +540,58 @@ fn read_field(pool: &DescriptorPool, field: &FieldDescriptor) -> Result<Field, C
             .unwrap_or_default(),
         min_items: u64::from(number("min_items")),
         max_items: u64::from(number("max_items")),
-        sensitive: field
-            .options()
-            .get_field_by_name("debug_redact")
-            .and_then(|value| value.as_bool())
-            .unwrap_or_default(),
-    })
+        sensitive: is_sensitive(field),
+    };
+    match unsound(&read, formats) {
+        Some(problem) => Err(fault(&place_of_field(field), problem)),
+        None => Ok(read),
+    }
+}
+
+/// What is wrong with a field's shape or rules, for which no code could be generated or whose
+/// rules would be ignored.
+fn unsound(field: &Field, formats: &[Format]) -> Option<&'static str> {
+    let list = field.presence == Presence::List;
+    let scalar = matches!(field.kind, Kind::Number | Kind::Bool);
+    if scalar && field.presence == Presence::Implicit {
+        return Some("a number or a boolean must be `optional`: 0 and absent are different");
+    }
+    if list && (scalar || field.kind == Kind::Timestamp) {
+        return Some("the generator has no rule for a list of numbers, booleans or times");
+    }
+    if !list && (field.min_items > 0 || field.max_items > 0) {
+        return Some("`min_items` and `max_items` are for lists");
+    }
+    if field.max_items > 0 && field.min_items > field.max_items {
+        return Some("`min_items` is greater than `max_items`");
+    }
+    let Some(format) = formats.get(field.format) else {
+        return Some("`format` is not known");
+    };
+    let numeric = format.minimum.is_some() || format.maximum.is_some();
+    match field.kind {
+        _ if field.format == 0 => None,
+        Kind::String if numeric => Some("`format` constrains numbers, and this is a string"),
+        Kind::Number if !numeric => Some("`format` constrains strings, and this is a number"),
+        Kind::String | Kind::Number => None,
+        _ => Some("`format` is for strings and numbers"),
+    }
+}
+
+/// A field's name in Rust.
+fn escape(name: &str) -> String {
+    const KEYWORDS: &[&str] = &[
+        "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "do",
+        "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in",
+        "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref",
+        "return", "static", "struct", "trait", "true", "try", "type", "typeof", "unsafe",
+        "unsized", "use", "virtual", "where", "while", "yield",
+    ];
+    if KEYWORDS.contains(&name) {
+        format!("r#{name}")
+    } else {
+        name.to_owned()
+    }
 }
 
 fn read_enum(pool: &DescriptorPool, item: &EnumDescriptor) -> Result<Enum, ContractError> {
@@ -461,8 +605,9 @@ fn read_enum(pool: &DescriptorPool, item: &EnumDescriptor) -> Result<Enum, Contr
         .filter(|value| value.number() != 0)
         .map(|value| {
             let name = value.name().strip_prefix(&prefix).ok_or_else(|| {
+                let what = format!("value {}", value.name());
                 fault(
-                    value.full_name(),
+                    &place(&item.parent_file(), value.path(), &what),
                     "the value is not prefixed with its enum's name",
                 )
             })?;
