@@ -150,6 +150,8 @@ mod generated_rules {
 pub mod sdk {
     // AWS marks the whole SDK as deprecated since Proton closed to new customers.
     #![allow(deprecated)]
+    // A member is a `T` or an `Option<T>`, and the generator does not know which.
+    #![allow(clippy::useless_conversion)]
 
     use super::{Request, Response, pb};
     use crate::backend::aws::convert::{

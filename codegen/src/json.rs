@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use heck::ToUpperCamelCase;
-
 use crate::contract::{Contract, Enum, Field, Kind, Message, Presence};
 
 pub fn emit(contract: &Contract) -> String {
@@ -117,7 +115,7 @@ fn union(out: &mut String, message: &Message, oneof: &str) {
         let _ = writeln!(
             out,
             "            Some({path}::{}(member)) => object.member({:?}, member, view),",
-            field.name.to_upper_camel_case(),
+            field.variant(),
             field.wire
         );
     }
@@ -134,7 +132,7 @@ fn union(out: &mut String, message: &Message, oneof: &str) {
             out,
             "        if let Some(member) = fields.take({:?})? {{ return Ok(Self {{ {oneof}: Some({path}::{}(member)) }}); }}",
             field.wire,
-            field.name.to_upper_camel_case()
+            field.variant()
         );
     }
     let _ = writeln!(out, "        fields.no_member()\n    }}\n}}\n");
@@ -146,7 +144,7 @@ fn union(out: &mut String, message: &Message, oneof: &str) {
         let _ = writeln!(
             out,
             "            Self::{}(member) => redacted(member, f),",
-            field.name.to_upper_camel_case()
+            field.variant()
         );
     }
     out.push_str("        }\n    }\n}\n\n");

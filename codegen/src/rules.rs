@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use heck::ToUpperCamelCase;
-
 use crate::contract::{Contract, Field, Format, Kind, Message, Presence};
 
 pub fn emit(contract: &Contract) -> String {
@@ -67,7 +65,7 @@ fn ascii_classes(pattern: &str) -> String {
 fn rule(field: &Field) -> String {
     format!(
         "Rule {{ name: {:?}, required: {}, format: &FORMATS[{}], min_items: {}, max_items: {}, sensitive: {} }}",
-        field.name.trim_start_matches("r#"),
+        field.plain(),
         field.required,
         field.format,
         field.min_items,
@@ -121,14 +119,14 @@ fn union(out: &mut String, message: &Message, oneof: &str) {
         let _ = writeln!(
             out,
             "            Some({path}::{}(member)) => check.member({:?}, member),",
-            field.name.to_upper_camel_case(),
-            field.name
+            field.variant(),
+            field.plain()
         );
     }
     let members: Vec<_> = message
         .fields
         .iter()
-        .map(|field| field.name.clone())
+        .map(|field| field.plain().to_owned())
         .collect();
     let _ = writeln!(
         out,

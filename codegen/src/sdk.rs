@@ -5,8 +5,6 @@
 
 use std::fmt::Write;
 
-use heck::ToUpperCamelCase;
-
 use crate::contract::{Contract, Field, Kind, Message, Operation, Presence};
 
 pub fn emit(contract: &Contract) -> String {
@@ -87,7 +85,7 @@ fn request(out: &mut String, message: &Message, operation: &Operation) {
         message.name
     );
     for field in &message.fields {
-        let setter = field.name.trim_start_matches("r#");
+        let setter = field.plain();
         let _ = writeln!(out, "            .set_{setter}({})", into_sdk(field));
     }
     let _ = writeln!(
@@ -103,7 +101,7 @@ fn to_sdk(out: &mut String, message: &Message) {
         "impl ToSdk for pb::{name} {{\n    type Sdk = types::{name};\n    fn to_sdk(self) -> std::result::Result<types::{name}, BuildError> {{\n        types::{name}::builder()"
     );
     for field in &message.fields {
-        let setter = field.name.trim_start_matches("r#");
+        let setter = field.plain();
         let _ = writeln!(out, "            .set_{setter}({})", into_sdk(field));
     }
     // A builder of the SDK can fail exactly where the model requires a member.
@@ -188,7 +186,7 @@ fn union(out: &mut String, message: &Message, oneof: &str) {
             "impl FromSdk<types::{name}> for pb::{name} {{\n    fn from_sdk(sdk: types::{name}) -> Self {{\n        Self {{ {oneof}: match sdk {{"
         );
         for field in &message.fields {
-            let member = field.name.to_upper_camel_case();
+            let member = field.variant();
             let _ = writeln!(
                 out,
                 "            types::{name}::{member}(member) => Some({path}::{member}(FromSdk::from_sdk(member))),"
@@ -202,7 +200,7 @@ fn union(out: &mut String, message: &Message, oneof: &str) {
             "impl ToSdk for pb::{name} {{\n    type Sdk = types::{name};\n    fn to_sdk(self) -> std::result::Result<types::{name}, BuildError> {{\n        match self.{oneof} {{"
         );
         for field in &message.fields {
-            let member = field.name.to_upper_camel_case();
+            let member = field.variant();
             let _ = writeln!(
                 out,
                 "            Some({path}::{member}(member)) => Ok(types::{name}::{member}(member.to_sdk()?)),"

@@ -94,7 +94,7 @@ impl Check {
     }
 
     fn items(&mut self, rule: &Rule, count: usize) {
-        if count > 0 && count < rule.min_items || rule.required && count < rule.min_items {
+        if (count > 0 || rule.required) && count < rule.min_items {
             let least = rule.min_items;
             self.report(
                 rule.name,

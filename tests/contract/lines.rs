@@ -306,6 +306,12 @@ pub fn contract() -> Vec<String> {
     lines
 }
 
+/// The files that are compiled in, by the names that imports use.
+pub fn files() -> HashSet<String> {
+    let pool = Contract::read().pool;
+    pool.files().map(|file| file.name().to_owned()).collect()
+}
+
 /// Strings whose empty value would pass for an absent one although the model tells them apart.
 pub fn fields_that_confuse_empty_and_absent() -> Vec<String> {
     let contract = Contract::read();

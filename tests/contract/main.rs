@@ -8,6 +8,7 @@
 mod lines;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use proton_gateway::api::{Cache, Idempotency, OPERATIONS_DOCUMENT, Operation, Request};
@@ -158,6 +159,47 @@ fn every_pattern_accepts_what_it_should_and_refuses_what_it_should() {
 }
 
 #[test]
+fn what_is_sensitive_is_not_printed() {
+    let request = json!({
+        "name": "shop", "templateName": "web", "templateMajorVersion": "1",
+        "description": "s3cret", "spec": "password: s3cret",
+    });
+    let request = Request::from_json(Operation::CreateService, request).unwrap();
+    let printed = format!("{request:?}");
+    assert!(printed.contains("shop"), "{printed}");
+    assert!(!printed.contains("s3cret"), "{printed}");
+}
+
+#[test]
+fn reflection_serves_every_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("proto"), root.join("proto-grpc")];
+    let mut files = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "proto")
+            {
+                // Without the root, with slashes: the name that an import has.
+                let below = path.strip_prefix(root).unwrap().iter().skip(1);
+                let names: Vec<_> = below.map(|name| name.to_str().unwrap()).collect();
+                files.insert(names.join("/"));
+            }
+        }
+    }
+    let served = lines::files();
+    assert!(files.len() > 2);
+    for file in files {
+        assert!(served.contains(&file), "{file} is not served");
+    }
+    assert!(served.contains("google/protobuf/timestamp.proto"));
+}
+
+#[test]
 fn whatever_may_be_kept_is_made_stale_by_some_mutation() {
     let policies = Operation::ALL.map(Operation::policy);
     for read in policies.iter().filter(|p| p.cache != Cache::None) {
@@ -181,9 +223,9 @@ fn a_mutation_touches_the_kind_that_it_addresses() {
 fn operations_document() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, OPERATIONS_DOCUMENT).unwrap();
+        fs::write(&path, OPERATIONS_DOCUMENT).unwrap();
     }
-    let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+    let checked_in = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         checked_in == OPERATIONS_DOCUMENT,
         "docs/operations.md is stale: run `just docs`"
