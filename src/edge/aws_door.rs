@@ -47,7 +47,11 @@ impl AwsDoor {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let arrival = Arrival::of(request.headers());
-        let outcome = match read(request).await {
+        // A body that never comes must not keep its connection for ever.
+        let read = tokio::time::timeout_at(arrival.deadline.into(), read(request))
+            .await
+            .unwrap_or_else(|_| Err(Error::unreadable("the body did not come in time")));
+        let outcome = match read {
             Ok(request) => {
                 self.gateway
                     .call(Call::new(request, Door::Aws, &arrival))

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -14,7 +15,11 @@ use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, health::Health, status};
 use crate::api::DESCRIPTORS;
 use crate::api::health::health_server::HealthServer;
 use crate::api::pb::proton_service_server::ProtonServiceServer;
+use crate::error::{Error, ErrorKind};
 use crate::gateway::Gateway;
+
+/// How long after its deadline a call is left to end by itself.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// All services of the gRPC door.
 pub fn routes(
@@ -66,10 +71,20 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let arrival = Arrival::of(request.headers());
         let request_id = arrival.request_id.clone();
+        let end = arrival.deadline + GRACE;
         request.extensions_mut().insert(arrival);
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let response = answer.await?;
+            // The pipeline ends calls on time; this is for messages that never arrive. A stream's
+            // answer begins at once, and may go on.
+            let Ok(response) = tokio::time::timeout_at(end.into(), answer).await else {
+                let late = Error::new(
+                    ErrorKind::DeadlineExceeded,
+                    "the request did not arrive in time; nothing was changed",
+                );
+                return Ok(status::of(&late, None, &request_id).into_http());
+            };
+            let response = response?;
             let failed = Status::from_header_map(response.headers())
                 .and_then(|failure| status::complete(&failure, &request_id));
             let mut response = match failed {

@@ -1,0 +1,156 @@
+//! The AWS door.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use proton_gateway::edge::aws_door::AwsDoor;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::{causes, environment, gateway_with};
+
+/// What the door answers a request for `GetEnvironment` with these headers and this body.
+async fn answer(
+    door: AwsDoor,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> (StatusCode, Value, Response<()>) {
+    let mut request = Request::post("/").header("content-type", "application/x-amz-json-1.0");
+    if headers.iter().all(|(name, _)| *name != "x-amz-target") {
+        request = request.header("x-amz-target", "AwsProton20200720.GetEnvironment");
+    }
+    let mut request = request.body(Full::new(body.into())).unwrap();
+    for (name, value) in headers {
+        let name: http::HeaderName = name.parse().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let (parts, body) = door.oneshot(request).await.unwrap().into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let value = serde_json::from_slice(&bytes).unwrap();
+    (parts.status, value, Response::from_parts(parts, ()))
+}
+
+fn door() -> AwsDoor {
+    AwsDoor::new(gateway_with(Ok(environment())))
+}
+
+const GOOD: &str = r#"{"name":"prod"}"#;
+
+#[tokio::test]
+async fn a_call_is_answered_in_aws_json_with_a_request_id() {
+    let (status, body, response) = answer(door(), &[("x-request-id", "build-7")], GOOD).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        body,
+        json!({"environment": {"name": "prod", "deploymentStatus": "SUCCEEDED"}})
+    );
+    assert_eq!(response.headers()["x-amzn-requestid"], "build-7");
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/x-amz-json-1.0"
+    );
+}
+
+/// API Reference: modelled exceptions are 400, InternalServerException is 500.
+#[tokio::test]
+async fn each_cause_has_its_exception_and_status() {
+    let mut table = Vec::new();
+    for error in causes() {
+        let (status, body, response) =
+            answer(AwsDoor::new(gateway_with(Err(error))), &[], GOOD).await;
+        let exception = body["__type"].as_str().unwrap();
+        let exception = exception
+            .strip_prefix("com.amazonaws.proton.v20200720#")
+            .unwrap();
+        assert_eq!(response.headers()["x-amzn-errortype"], exception);
+        let message = body["message"].as_str().unwrap();
+        table.push(format!("{} {exception}: {message}", status.as_u16()));
+    }
+    assert_eq!(
+        table,
+        [
+            "400 ValidationException: what happened",
+            "400 ValidationException: what happened",
+            "400 SerializationException: what happened",
+            "400 ResourceNotFoundException: what happened",
+            "400 ConflictException: what happened",
+            "400 ConflictException: what happened",
+            "400 ConflictException: what happened",
+            "400 AccessDeniedException: what happened",
+            "400 AccessDeniedException: what happened",
+            "400 ThrottlingException: what happened",
+            "400 ThrottlingException: what happened",
+            "400 ServiceQuotaExceededException: what happened",
+            "500 InternalServerException: what happened",
+            "500 InternalServerException: what happened",
+            "500 InternalServerException: what happened",
+            "404 UnknownOperationException: what happened",
+            "500 InternalServerException: Internal service failure",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_target_of_another_service_or_operation_is_unknown() {
+    for target in [
+        "AwsProton20200720.GetNothing",
+        "DynamoDB_20120810.GetItem",
+        "GetEnvironment",
+    ] {
+        let (status, body, _) = answer(door(), &[("x-amz-target", target)], GOOD).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{target}");
+        let kind = body["__type"].as_str().unwrap();
+        assert!(kind.ends_with("#UnknownOperationException"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_of_the_operation_is_refused_with_the_reason() {
+    for (headers, body, problem) in [
+        (&[("content-type", "text/plain")][..], GOOD, "content type"),
+        (&[], r#"{"name":"pr"#, "not JSON"),
+        (&[], r#"["prod"]"#, "object"),
+        (&[], r#"{"name":7}"#, "name"),
+    ] {
+        let (status, answer, _) = answer(door(), headers, body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        let kind = answer["__type"].as_str().unwrap();
+        assert!(kind.ends_with("#SerializationException"), "{answer}");
+        let message = answer["message"].as_str().unwrap();
+        assert!(message.contains(problem), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_more_than_a_mebibyte_is_not_read() {
+    let body = format!(r#"{{"name":"{}"}}"#, "x".repeat(1 << 20));
+    let (status, answer, _) = answer(door(), &[], body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("too large"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_comes_is_given_up() {
+    let body = http_body_util::StreamBody::new(futures_util::stream::pending::<
+        Result<http_body::Frame<Bytes>, std::convert::Infallible>,
+    >());
+    let request = Request::post("/")
+        .header("content-type", "application/x-amz-json-1.0")
+        .header("x-amz-target", "AwsProton20200720.GetEnvironment")
+        .body(body)
+        .unwrap();
+    let response = door().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn all_violations_of_a_request_are_told_at_once() {
+    let target = [("x-amz-target", "AwsProton20200720.CreateEnvironment")];
+    let (status, body, _) = answer(door(), &target, r#"{"name":"no spaces"}"#).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let message = body["message"].as_str().unwrap();
+    for field in ["name", "spec", "templateName", "templateMajorVersion"] {
+        assert!(message.contains(&format!("'{field}'")), "{message}");
+    }
+}

@@ -1,0 +1,90 @@
+//! What callers see of both doors: statuses, exceptions, headers and details, over a backend that
+//! answers as the test says.
+
+mod aws;
+mod grpc;
+mod redaction;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proton_gateway::api::{Response, pb};
+use proton_gateway::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Violation};
+use proton_gateway::gateway::{Call, Gateway, Reply};
+use proton_gateway::pipeline;
+use proton_gateway::telemetry::Metrics;
+
+/// A gateway whose backend gives every call the same outcome.
+fn gateway_with(outcome: Result<Response, Error>) -> Gateway {
+    let outcome = Arc::new(outcome);
+    let backend = tower::service_fn(move |_: Call| {
+        let outcome = Arc::clone(&outcome);
+        async move {
+            (*outcome).clone().map(|response| Reply {
+                response,
+                upstream_request_id: None,
+            })
+        }
+    });
+    Gateway::new(pipeline::build(backend, Metrics::new().unwrap()))
+}
+
+fn environment() -> Response {
+    Response::GetEnvironment(pb::GetEnvironmentResponse {
+        environment: Some(pb::Environment {
+            name: Some("prod".to_owned()),
+            deployment_status: pb::DeploymentStatus::Succeeded.into(),
+            ..pb::Environment::default()
+        }),
+    })
+}
+
+/// One error of each cause.
+fn causes() -> Vec<Error> {
+    let invalid = |reason| ErrorKind::Invalid {
+        reason,
+        violations: vec![Violation::new("name", "is wrong")],
+    };
+    let conflict = |reason| ErrorKind::Conflict {
+        reason,
+        subject: "environment/prod".to_owned(),
+    };
+    let retry_after = Duration::from_millis(1500);
+    let throttled = |origin| ErrorKind::Throttled {
+        origin,
+        retry_after,
+    };
+    [
+        invalid(InvalidReason::InvalidRequest),
+        invalid(InvalidReason::IdempotencyMismatch),
+        invalid(InvalidReason::Unreadable),
+        ErrorKind::NotFound {
+            resource: "environment".to_owned(),
+            name: "prod".to_owned(),
+        },
+        conflict(ConflictReason::InProgress),
+        conflict(ConflictReason::AlreadyExists),
+        conflict(ConflictReason::Precondition),
+        ErrorKind::AccessDenied {
+            origin: Origin::Gateway,
+        },
+        ErrorKind::AccessDenied {
+            origin: Origin::Upstream,
+        },
+        throttled(Origin::Gateway),
+        throttled(Origin::Upstream),
+        ErrorKind::QuotaExceeded {
+            quota: "services".to_owned(),
+            limit: 1000,
+        },
+        ErrorKind::Unavailable { retry_after },
+        ErrorKind::OutcomeUnknown,
+        ErrorKind::DeadlineExceeded,
+        ErrorKind::UnknownOperation,
+        ErrorKind::Internal,
+    ]
+    .into_iter()
+    .map(|kind| Error::new(kind, "what happened"))
+    .collect()
+}

@@ -1,0 +1,97 @@
+//! What the contract marks as sensitive is in no log and no `Debug`.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use proton_gateway::api::{Request, pb};
+use proton_gateway::edge::Arrival;
+use proton_gateway::gateway::{Call, Door};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::{environment, gateway_with};
+
+const SECRET: &str = "hunter2";
+
+fn request() -> pb::CreateEnvironmentRequest {
+    pb::CreateEnvironmentRequest {
+        name: "prod".to_owned(),
+        template_name: "vpc".to_owned(),
+        template_major_version: "1".to_owned(),
+        spec: format!("password: {SECRET}"),
+        description: Some(SECRET.to_owned()),
+        ..pb::CreateEnvironmentRequest::default()
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[test]
+fn a_request_that_is_printed_keeps_its_secrets() {
+    let printed = format!("{:?}", request());
+    assert!(
+        printed.contains("prod") && !printed.contains(SECRET),
+        "{printed}"
+    );
+    let printed = format!("{:?}", Request::CreateEnvironment(request()));
+    assert!(
+        printed.contains("prod") && !printed.contains(SECRET),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
+async fn a_logged_call_has_its_name_and_outcome_but_no_secrets_even_at_the_finest_level() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let gateway = gateway_with(Ok(environment()));
+    let call = |request| Call::new(request, Door::Grpc, &Arrival::default());
+    drop(
+        gateway
+            .call(call(Request::CreateEnvironment(request())))
+            .await,
+    );
+    let refused = pb::CreateEnvironmentRequest {
+        // Too long, and so in a violation.
+        description: Some(SECRET.repeat(100)),
+        ..request()
+    };
+    drop(
+        gateway
+            .call(call(Request::CreateEnvironment(refused)))
+            .await,
+    );
+    drop(guard);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("CreateEnvironment"), "{text}");
+    assert!(text.contains("INVALID_REQUEST"), "{text}");
+    assert!(
+        text.contains("prod"),
+        "the request itself was not logged: {text}"
+    );
+    assert!(!text.contains(SECRET), "{text}");
+}
