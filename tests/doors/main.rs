@@ -1,6 +1,8 @@
 //! What callers see of both doors: statuses, exceptions, headers and details, over a backend that
 //! answers as the test says.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod aws;
 mod grpc;
 mod redaction;
