@@ -131,6 +131,17 @@ crate::conformance! {
         }
     }
 
+    async fn a_bundle_is_copied_when_it_is_registered(world) {
+        world.put_object(BUCKET, "bus", &environment_bundle("{owner: {type: string}}"));
+        world.ok(new_environment_template("bus")).await;
+        published(world, pb::CreateEnvironmentTemplateVersionRequest {
+            source: object("bus"),
+            ..new_environment_version("bus")
+        }).await;
+        world.put_object(BUCKET, "bus", &environment_bundle("{size: {type: integer}}"));
+        world.ok(new_environment("prod")).await;
+    }
+
     async fn the_same_create_again_returns_the_environment_as_it_is_now(world) {
         prod(world).await;
         let again = world.ok(new_environment("prod")).await.environment.unwrap();
@@ -186,6 +197,38 @@ crate::conformance! {
             proton_service_role_arn: some(ROLE),
             ..through(&id)
         }).await.is("ValidationException").says("Only one of");
+    }
+
+    async fn a_role_is_not_needed_where_nothing_is_provisioned(world) {
+        bus(world).await;
+        world.ok(pb::CreateEnvironmentRequest {
+            proton_service_role_arn: None,
+            ..new_environment("prod")
+        }).await;
+        world.step().await;
+        assert_eq!(environment(world, "prod").await.deployment_status(), Status::Succeeded);
+    }
+
+    async fn an_environment_of_build_commands_is_deployed_with_its_own_role(world) {
+        world.put_object(BUCKET, "commands", &archive(&[
+            ("schema/schema.yaml", &schema("environment", "{owner: {type: string}}")),
+            ("infrastructure/manifest.yaml", "infrastructure: {templates: [{rendering_engine: codebuild, settings: {provision: [make], deprovision: [make clean]}}]}"),
+            ("infrastructure/Makefile", "all:"),
+        ]));
+        world.ok(new_environment_template("bus")).await;
+        published(world, pb::CreateEnvironmentTemplateVersionRequest {
+            source: object("commands"),
+            ..new_environment_version("bus")
+        }).await;
+        world.ok(pb::CreateEnvironmentRequest {
+            proton_service_role_arn: None,
+            codebuild_role_arn: some(ROLE),
+            ..new_environment("prod")
+        }).await;
+        world.step().await;
+        let prod = environment(world, "prod").await;
+        assert_eq!(prod.deployment_status(), Status::Succeeded);
+        assert_eq!(prod.codebuild_role_arn(), ROLE);
     }
 
     async fn a_self_managed_environment_waits_until_its_deployment_is_reported(world) {

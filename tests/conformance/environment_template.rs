@@ -82,6 +82,16 @@ crate::conformance! {
         assert_eq!(environment_template(world, "bus").await, updated);
     }
 
+    async fn a_description_can_be_emptied(world) {
+        world.ok(described("first")).await;
+        world.ok(pb::UpdateEnvironmentTemplateRequest {
+            name: "bus".to_owned(),
+            description: some(""),
+            ..Default::default()
+        }).await;
+        assert_eq!(environment_template(world, "bus").await.description(), "");
+    }
+
     async fn what_does_not_exist_cannot_be_read_or_updated(world) {
         world.fails(pb::GetEnvironmentTemplateRequest { name: "bus".to_owned() }).await
             .is("ResourceNotFoundException").because("RESOURCE_NOT_FOUND").says("environment template does not exist: bus");
@@ -171,9 +181,11 @@ crate::conformance! {
             .is("ValidationException").says("'name'");
         world.fails(new_environment_template(&"a".repeat(101))).await
             .is("ValidationException").says("less than or equal to 100");
-        world.fails(pb::ListEnvironmentTemplatesRequest {
-            max_results: Some(101),
-            next_token: None,
-        }).await.is("ValidationException").says("'maxResults'");
+        for size in [0, 101] {
+            world.fails(pb::ListEnvironmentTemplatesRequest {
+                max_results: Some(size),
+                next_token: None,
+            }).await.is("ValidationException").says("'maxResults'");
+        }
     }
 }

@@ -375,20 +375,6 @@ crate::conformance! {
         assert_eq!(number(world, request()).await, "2.0");
     }
 
-    async fn a_token_does_not_return_a_later_version_of_the_same_number(world) {
-        template(world).await;
-        let request = || pb::CreateEnvironmentTemplateVersionRequest {
-            client_token: some("t-1"),
-            ..new_environment_version("bus")
-        };
-        registered(world, request()).await;
-        world.ok(delete_environment_version("bus", "1.0")).await;
-        world.ok(pb::DeleteEnvironmentTemplateRequest { name: "bus".to_owned() }).await;
-        template(world).await;
-        world.ok(new_environment_version("bus")).await;
-        assert_eq!(number(world, request()).await, "2.0");
-    }
-
     async fn a_source_and_well_formed_numbers_are_required(world) {
         template(world).await;
         world.fails(pb::CreateEnvironmentTemplateVersionRequest {

@@ -302,6 +302,22 @@ crate::conformance! {
         assert_eq!(environment(world, "files").await.deployment_status(), Status::InProgress);
     }
 
+    async fn a_self_managed_update_can_be_cancelled(world) {
+        storage(world).await;
+        world.ok(new_storage("files")).await;
+        world.ok(report("files", Outcome::Succeeded)).await;
+        world.ok(update_environment("files", Mode::CurrentVersion)).await;
+        world.ok(cancel_environment("files")).await;
+        world.step().await;
+        assert_eq!(environment(world, "files").await.deployment_status(), Status::Cancelled);
+    }
+
+    async fn a_spec_of_an_environment_cannot_refer_to_current_values(world) {
+        prod(world).await;
+        world.fails(with_spec("proton: EnvironmentSpec\nspec: {owner: '${Proton::CURRENT_VAL}'}\n")).await
+            .is("ValidationException").says("spec.owner");
+    }
+
     async fn a_name_that_exists_and_a_mode_are_required(world) {
         world.fails(update_environment("prod", Mode::None)).await
             .is("ResourceNotFoundException").says("prod");

@@ -1,11 +1,12 @@
 //! What the API does, over every backend.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod account_settings;
+mod client_token;
 mod environment;
 mod environment_account_connection;
 mod environment_template;

@@ -170,10 +170,11 @@ crate::conformance! {
                 .is("ValidationException").says("tags[1].key").says("reserved");
         }
         assert_eq!(customers(world, BUS).await, [""; 0]);
-        world.fails(pb::CreateEnvironmentRequest {
+        world.fails(pb::CreateServiceTemplateRequest {
             tags: vec![tag("aws:team", "core")],
-            ..new_environment("prod")
-        }).await;
+            ..new_service_template("worker")
+        }).await.is("ValidationException").says("reserved");
+        world.fails(list("service-template/worker")).await.is("ResourceNotFoundException");
     }
 
     async fn a_key_is_given_once(world) {
