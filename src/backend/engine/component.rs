@@ -448,6 +448,7 @@ pub fn conclude(tx: &Transaction<'_>, cx: &Context, name: &str, ending: &Ending)
     };
     if ending.deleted() {
         tx.delete::<ComponentRecord>(name)?;
+        idempotency::forget_resource(tx, name)?;
         return tag::forget(tx, &record.target().tail());
     }
     record.rollout_mut().end(ending);

@@ -132,6 +132,21 @@ impl EnvironmentRecord {
         Ok(self.self_managed() || self.component_role.is_some() || connected)
     }
 
+    /// Refuses a deployment that its connection would have to carry out, but which was deleted
+    /// (User Guide: such an environment needs another connection first).
+    fn connected(&self, tx: &Transaction<'_>) -> Result<()> {
+        match &self.connection {
+            Some(id) if tx.get::<ConnectionRecord>(id)?.is_none() => Err(Error::precondition(
+                format!("environment-account-connection/{id}"),
+                format!(
+                    "the environment-account-connection/{id} was deleted; have another one \
+                     accepted, and give it with the update"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The deployed version's major and minor.
     pub fn version(&self) -> Option<(&str, &str)> {
         self.current.as_ref().map(|state| {
@@ -473,6 +488,7 @@ pub fn update(
     record.codebuild_role = request.codebuild_role_arn.or(record.codebuild_role);
     record.modified = true;
     if let Some(mode) = mode {
+        record.connected(tx)?;
         let base = record.base();
         let version = mode.version(
             tx,

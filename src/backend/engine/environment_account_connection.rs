@@ -205,6 +205,7 @@ pub fn delete(
     let found = tx.get::<ConnectionRecord>(&request.id)?;
     if found.is_some() {
         tx.delete::<ConnectionRecord>(&request.id)?;
+        idempotency::forget_resource(tx, &request.id)?;
         tag::forget(tx, &tail(&request.id))?;
     }
     Ok(pb::DeleteEnvironmentAccountConnectionResponse {

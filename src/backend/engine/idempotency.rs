@@ -5,7 +5,7 @@
 //! documented, and decided here: a token belongs to one operation, a replay does not extend it,
 //! the empty token is no token, and a token whose resource was deleted counts as unused.
 //!
-//! Keys of [`TokenRecord`]: `{operation}/{digest of the token}`.
+//! Keys of [`TokenRecord`]: `{operation}/{digest of the token}`. Index: `resource/{its key}`.
 
 use std::time::Duration;
 
@@ -42,6 +42,14 @@ impl Record for TokenRecord {
     fn key(&self) -> String {
         key(&self.operation, &self.token_digest)
     }
+
+    fn indexes(&self) -> Vec<(String, String)> {
+        vec![(index_of_resource(&self.resource), String::new())]
+    }
+}
+
+fn index_of_resource(key: &str) -> String {
+    format!("resource/{key}")
 }
 
 fn key(operation: &str, token_digest: &str) -> String {
@@ -125,6 +133,14 @@ pub fn remember(
         &format!("client-token/{}", record.key()),
         Task::ForgetToken(record.key()),
     )
+}
+
+/// Forgets the tokens of a resource that is gone: what gets its name later is another one.
+pub fn forget_resource(tx: &Transaction<'_>, key: &str) -> Result<()> {
+    for record in tx.list_index::<TokenRecord>(&index_of_resource(key))? {
+        tx.delete::<TokenRecord>(&record.key())?;
+    }
+    Ok(())
 }
 
 /// Forgets a token that has expired. One that was used again since is left to its own task.

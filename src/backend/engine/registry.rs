@@ -664,6 +664,7 @@ pub fn delete_version(
         ));
     }
     tx.delete::<VersionRecord>(&record.key())?;
+    idempotency::forget_resource(tx, &record.key())?;
     tag::forget(tx, &record.tail())?;
     if !record.bundle.is_empty()
         && tx.count_index::<VersionRecord>(&format!("bundle/{}", record.bundle))? == 0

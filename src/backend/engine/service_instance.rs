@@ -369,6 +369,7 @@ pub fn conclude(
     };
     if ending.deleted() {
         tx.delete::<InstanceRecord>(&record.key())?;
+        idempotency::forget_resource(tx, &record.key())?;
         tag::forget(tx, &record.target().tail())?;
     } else {
         record.rollout_mut().end(ending);
