@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Everything that reflection serves. The health service is not of our making and stands apart.
-const FILES: &[&str] = &["proton/v1/proton.proto", "grpc/health/v1/health.proto"];
+const FILES: &[&str] = &[
+    "proton/v1/proton.proto",
+    "proton/v1/waits.proto",
+    "grpc/health/v1/health.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);

@@ -109,6 +109,26 @@ pub trait Typed: Sized + Send {
 }
 
 impl Request {
+    /// The same for equal requests, and for no others.
+    pub fn key(&self) -> Vec<u8> {
+        let mut key = self.operation().name().as_bytes().to_vec();
+        key.push(b' ');
+        key.extend(self.json().to_json(View::Plain).to_string().into_bytes());
+        key
+    }
+
+    /// The first of the names by which the resource is addressed, where there is one. An ARN
+    /// stands for the name in it.
+    pub fn name(&self) -> Option<String> {
+        let field = self.operation().policy().named_by.first()?;
+        let value = self.json().to_json(View::Plain);
+        let value = value.get(rules::camel_case(field))?.as_str()?;
+        Some(match value.split(':').nth(5) {
+            Some(tail) => tail.split('/').nth(1).unwrap_or(tail).to_owned(),
+            None => value.to_owned(),
+        })
+    }
+
     /// Checks the model's constraints; the error lists all violations.
     pub fn validate(&self) -> Result<()> {
         Check::of(self.rules())
@@ -125,6 +145,67 @@ impl Response {
     pub fn to_json(&self) -> Value {
         self.json().to_json(View::Plain)
     }
+}
+
+/// What waits look at, and what ends them.
+pub mod waits {
+    use super::Operation;
+
+    /// See `proton.policy.v1.WaitPolicy`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct WaitPolicy {
+        /// The rpc's name.
+        pub name: &'static str,
+        /// What is polled.
+        pub operation: Operation,
+        /// Path of the status in the response, in AWS's spelling.
+        pub status: &'static [&'static str],
+        /// Path of the id of the latest deployment; empty where there is none.
+        pub deployment: &'static [&'static str],
+        /// Between the polls of AWS's own waiter.
+        pub delay_seconds: u32,
+        pub acceptors: &'static [Acceptor],
+    }
+
+    /// A state that ends a wait; one of status and error is empty.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Acceptor {
+        pub status: &'static str,
+        pub error: &'static str,
+        pub outcome: Outcome,
+        pub success: bool,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Outcome {
+        Succeeded,
+        Failed,
+        Cancelled,
+        Deleted,
+    }
+
+    impl WaitPolicy {
+        /// The policy of the rpc with this name.
+        pub fn of(name: &str) -> Option<&'static Self> {
+            WAITS.iter().find(|wait| wait.name == name)
+        }
+
+        /// What a status means for the wait, if it ends it.
+        pub fn acceptor_of_status(&self, status: &str) -> Option<&'static Acceptor> {
+            self.acceptors
+                .iter()
+                .find(|acceptor| !status.is_empty() && acceptor.status == status)
+        }
+
+        /// What an exception of the poll means for the wait, if it ends it.
+        pub fn acceptor_of_error(&self, exception: &str) -> Option<&'static Acceptor> {
+            self.acceptors
+                .iter()
+                .find(|acceptor| acceptor.error == exception)
+        }
+    }
+
+    include!(concat!(env!("OUT_DIR"), "/waits.rs"));
 }
 
 include!(concat!(env!("OUT_DIR"), "/calls.rs"));

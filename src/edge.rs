@@ -24,6 +24,8 @@ const MAX_REQUEST_ID: usize = 128;
 pub struct Arrival {
     pub request_id: String,
     pub deadline: Instant,
+    /// When the caller of a stream stops reading; absent where it set no deadline.
+    pub stream_deadline: Option<Instant>,
 }
 
 impl Default for Arrival {
@@ -43,12 +45,12 @@ impl Arrival {
         let wait = headers
             .get("grpc-timeout")
             .and_then(|value| value.to_str().ok())
-            .and_then(grpc_timeout)
-            .unwrap_or(DEFAULT_DEADLINE)
-            .min(DEFAULT_DEADLINE);
+            .and_then(grpc_timeout);
+        let now = Instant::now();
         Self {
             request_id,
-            deadline: Instant::now() + wait,
+            deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
+            stream_deadline: wait.and_then(|wait| now.checked_add(wait)),
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 pub enum Door {
     Grpc,
     Aws,
+    /// No door: a wait of ours asks.
+    Wait,
 }
 
 impl Door {
@@ -24,6 +26,7 @@ impl Door {
         match self {
             Self::Grpc => "grpc",
             Self::Aws => "aws",
+            Self::Wait => "wait",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod changes;
 pub mod clock;
 pub mod config;
 pub mod edge;
@@ -11,3 +12,4 @@ pub mod pipeline;
 pub mod program;
 pub mod server;
 pub mod telemetry;
+pub mod waits;

@@ -6,6 +6,7 @@ mod messages;
 mod operations;
 mod options;
 mod values;
+mod waits;
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
 use prost_reflect::DescriptorPool;
@@ -23,6 +24,9 @@ pub struct Contract {
     pub operations: Vec<Operation>,
     /// The messages that operations use, at any depth. Others of the package are prost's alone.
     pub messages: Vec<Message>,
+    /// Names of messages that no operation uses and that have sensitive fields.
+    pub opaque: Vec<String>,
+    pub waits: Vec<Wait>,
     pub enums: Vec<Enum>,
     pub formats: Vec<Format>,
 }
@@ -117,6 +121,30 @@ pub struct Enum {
     pub values: Vec<(i32, String)>,
 }
 
+/// A wait.
+#[derive(Debug)]
+pub struct Wait {
+    pub name: String,
+    pub operation: String,
+    /// Path of the status in AWS's spelling.
+    pub status: String,
+    /// Path of the deployment's id; empty where there is none.
+    pub deployment: String,
+    pub outputs: String,
+    pub delay_seconds: u32,
+    pub acceptors: Vec<Accepted>,
+}
+
+/// A state that ends a wait.
+#[derive(Debug)]
+pub struct Accepted {
+    pub status: String,
+    pub error: String,
+    /// `Succeeded`.
+    pub outcome: String,
+    pub success: bool,
+}
+
 /// A named constraint.
 #[derive(Debug)]
 pub struct Format {
@@ -161,6 +189,8 @@ impl Contract {
         let operations = operations::read(pool, &service)?;
         let formats = values::read_formats(pool)?;
         let messages = messages::read(pool, &service, &operations, &formats)?;
+        let opaque = messages::opaque(pool, &service);
+        let waits = waits::read(pool, &operations)?;
         let enums = pool
             .all_enums()
             .filter(|item| item.package_name() == PACKAGE)
@@ -169,6 +199,8 @@ impl Contract {
         Ok(Self {
             operations,
             messages,
+            opaque,
+            waits,
             enums,
             formats,
         })

@@ -21,6 +21,12 @@ pub fn emit(contract: &Contract) -> String {
             message.name
         );
     }
+    for name in &contract.opaque {
+        let _ = writeln!(
+            out,
+            "impl std::fmt::Debug for pb::{name} {{\n    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{ f.debug_struct({name:?}).finish_non_exhaustive() }}\n}}\n"
+        );
+    }
     out
 }
 

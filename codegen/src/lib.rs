@@ -14,6 +14,7 @@ mod docs;
 mod json;
 mod rules;
 mod sdk;
+mod waits;
 
 use std::fs;
 use std::path::Path;
@@ -55,8 +56,12 @@ pub fn generate(roots: &[&Path], files: &[&str], out: &Path) -> Result<(), Error
         contract
             .messages
             .iter()
-            .map(|message| format!(".{}.{}", contract::PACKAGE, message.name)),
+            .map(|message| &message.name)
+            .chain(&contract.opaque)
+            .map(|name| format!(".{}.{name}", contract::PACKAGE)),
     );
+    // Somebody else's messages, which a crate has already.
+    config.extern_path(".google.rpc", "::tonic_types::pb");
     tonic_prost_build::configure()
         .out_dir(out)
         .emit_rerun_if_changed(false)
@@ -75,6 +80,7 @@ pub fn outputs(contract: &Contract) -> Vec<Output> {
         ("json.rs", json::emit(contract)),
         ("rules.rs", rules::emit(contract)),
         ("sdk.rs", sdk::emit(contract)),
+        ("waits.rs", waits::emit(contract)),
         ("operations.md", docs::emit(contract)),
     ]
 }

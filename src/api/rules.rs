@@ -259,7 +259,7 @@ pub fn violated(violations: Vec<Violation>) -> Error {
 }
 
 /// A path of the contract in the spelling of AWS's wire.
-fn camel_case(path: &str) -> String {
+pub fn camel_case(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     let mut upper = false;
     for character in path.chars() {

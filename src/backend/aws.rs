@@ -16,7 +16,8 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-use crate::api::sdk;
+use crate::api::{Idempotency, sdk};
+use crate::changes::Changes;
 use crate::error::Error;
 use crate::gateway::{Call, Reply};
 
@@ -35,6 +36,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub struct Aws {
     client: Client,
+    changes: Changes,
 }
 
 impl Aws {
@@ -65,7 +67,13 @@ impl Aws {
             .build();
         Self {
             client: Client::from_conf(config),
+            changes: Changes::default(),
         }
+    }
+
+    /// Where the names of what was changed through this gateway are published.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 }
 
@@ -80,6 +88,7 @@ impl Service<Call> for Aws {
 
     fn call(&mut self, call: Call) -> Self::Future {
         let client = self.client.clone();
+        let changes = self.changes.clone();
         Box::pin(async move {
             let left = call.deadline.saturating_duration_since(Instant::now());
             let settings = aws_sdk_proton::config::Builder::new().timeout_config(
@@ -89,9 +98,15 @@ impl Service<Call> for Aws {
                     .build(),
             );
             let operation = call.operation;
+            let mutates = operation.policy().idempotency != Idempotency::Read;
+            let name = if mutates { call.request.name() } else { None };
             // Large, and not needed on the stack of every caller.
-            Box::pin(sdk::forward(&client, settings, call.request))
-                .await
+            let outcome = Box::pin(sdk::forward(&client, settings, call.request)).await;
+            if let Some(name) = name {
+                // Whatever came of it: an outcome may be unknown.
+                changes.publish(&name);
+            }
+            outcome
                 .map(|answer| Reply {
                     response: answer.response,
                     upstream_request_id: answer.request_id,

@@ -46,6 +46,7 @@ use self::provision::Task;
 use self::registry::{TemplateRecord, VersionRecord};
 use self::store::{Store, Transaction};
 use crate::api::{Idempotency, Request, Response};
+use crate::changes::Changes;
 use crate::clock::{Clock, epoch_millis};
 use crate::error::{Error, Result};
 use crate::gateway::{Call, Reply};
@@ -177,6 +178,11 @@ impl Engine {
             schemas: Arc::default(),
             changed: Arc::default(),
         }
+    }
+
+    /// Where changes of resources are published.
+    pub fn changes(&self) -> &Changes {
+        self.store.changes()
     }
 
     fn context(&self) -> Context {

@@ -6,7 +6,7 @@ use prost_reflect::{
     DescriptorPool, MessageDescriptor, MethodDescriptor, ServiceDescriptor, Value,
 };
 
-use super::fault::{ContractError, fault, place_of_field, place_of_message};
+use super::fault::{ContractError, fault, place_of_message};
 use super::fields::{is_sensitive, read_field};
 use super::options::option;
 use super::{Field, Format, Kind, Message, Operation, PACKAGE, Presence};
@@ -23,12 +23,22 @@ pub fn read(
     for message in pool.all_messages() {
         if used.contains(message.full_name()) {
             messages.push(read_message(pool, &message, formats)?);
-        } else if message.package_name() == PACKAGE {
-            refuse_secrets(&message)?;
         }
     }
     mark_reach(&mut messages, operations);
     Ok(messages)
+}
+
+/// Names of messages that no operation uses and that have sensitive fields: prost's `Debug` would
+/// print them.
+pub fn opaque(pool: &DescriptorPool, service: &ServiceDescriptor) -> Vec<String> {
+    let used = used(service.methods());
+    pool.all_messages()
+        .filter(|message| message.package_name() == PACKAGE)
+        .filter(|message| !used.contains(message.full_name()))
+        .filter(|message| message.fields().any(|field| is_sensitive(&field)))
+        .map(|message| message.name().to_owned())
+        .collect()
 }
 
 /// Full names of the package's messages that the rpcs use, at any depth.
@@ -47,17 +57,6 @@ fn used(methods: impl Iterator<Item = MethodDescriptor>) -> HashSet<String> {
         }
     }
     used
-}
-
-/// A message for which no code of ours is generated has prost's `Debug`, which prints all fields.
-fn refuse_secrets(message: &MessageDescriptor) -> Result<(), ContractError> {
-    match message.fields().find(is_sensitive) {
-        Some(field) => Err(fault(
-            &place_of_field(&field),
-            "a message that no operation uses cannot hide a sensitive field",
-        )),
-        None => Ok(()),
-    }
 }
 
 fn read_message(

@@ -168,6 +168,10 @@ impl Record for TemplateRecord {
 impl Record for VersionRecord {
     const KIND: &'static str = "template-version";
 
+    fn published(key: &str) -> &str {
+        key.split('/').nth(1).unwrap_or(key)
+    }
+
     fn key(&self) -> String {
         version_key(self.kind(), &self.template, self.major, self.minor)
     }

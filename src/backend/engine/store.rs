@@ -19,6 +19,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
+use crate::changes::Changes;
 use crate::error::{Error, Result};
 pub use directory::OpenError;
 pub use transaction::{Record, Task, Transaction};
@@ -72,6 +73,11 @@ impl Store {
             }),
             _lock: Some(Arc::new(lock)),
         })
+    }
+
+    /// Where the names of what was changed are published once it is durable.
+    pub fn changes(&self) -> &Changes {
+        &self.writer.changes
     }
 
     /// A store that is gone when its last clone is dropped.

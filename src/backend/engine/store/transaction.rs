@@ -1,5 +1,6 @@
 //! What the engine can do inside a transaction.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 
 use prost::Message;
@@ -14,6 +15,11 @@ pub trait Record: Message + Default {
 
     /// Unique within the kind. Parts are separated by `/`, outermost first.
     fn key(&self) -> String;
+
+    /// What changes of the record are published under: the first part of its key.
+    fn published(key: &str) -> &str {
+        key.split('/').next().unwrap_or(key)
+    }
 
     /// Where else the record is found: (index name, sort key) pairs.
     fn indexes(&self) -> Vec<(String, String)> {
@@ -33,6 +39,8 @@ pub struct Task {
 /// A transaction: all of it happens, or nothing.
 pub struct Transaction<'a> {
     connection: &'a Connection,
+    /// Names of what was changed.
+    changed: RefCell<Vec<String>>,
 }
 
 pub(super) fn fault(error: &rusqlite::Error) -> Error {
@@ -61,7 +69,23 @@ fn after_prefix(prefix: &str) -> String {
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(connection: &'a Connection) -> Self {
-        Self { connection }
+        Self {
+            connection,
+            changed: RefCell::default(),
+        }
+    }
+
+    fn note<R: Record>(&self, key: &str) {
+        let name = R::published(key);
+        let mut changed = self.changed.borrow_mut();
+        if !changed.iter().any(|known| known == name) {
+            changed.push(name.to_owned());
+        }
+    }
+
+    /// Names of what was changed so far.
+    pub(super) fn changed(&self) -> Vec<String> {
+        self.changed.take()
     }
 
     fn decode<R: Record>(body: &[u8]) -> Result<R> {
@@ -86,6 +110,7 @@ impl<'a> Transaction<'a> {
     /// Stores the record in the place of an earlier one under its key.
     pub fn put<R: Record>(&self, record: &R) -> Result<()> {
         let key = record.key();
+        self.note::<R>(&key);
         self.drop_indexes(R::KIND, &key)
             .and_then(|()| {
                 self.connection
@@ -108,6 +133,7 @@ impl<'a> Transaction<'a> {
 
     /// Removes the record under `key`; says whether there was one.
     pub fn delete<R: Record>(&self, key: &str) -> Result<bool> {
+        self.note::<R>(key);
         self.drop_indexes(R::KIND, key)
             .and_then(|()| {
                 self.connection

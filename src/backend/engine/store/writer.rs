@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::transaction::{Transaction, fault};
+use crate::changes::Changes;
 use crate::error::{Error, Result};
 
 /// Mutations that wait for the thread; a caller beyond them waits for a place.
@@ -22,6 +23,8 @@ type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 #[derive(Clone)]
 pub(super) struct Writer {
     jobs: SyncSender<Job>,
+    /// Who is told of what was committed.
+    pub(super) changes: Changes,
 }
 
 impl Writer {
@@ -29,7 +32,10 @@ impl Writer {
         let (jobs, queue) = sync_channel(QUEUE);
         // Ends when the last `Writer` is dropped.
         thread::spawn(move || serve(&connection, &queue));
-        Self { jobs }
+        Self {
+            jobs,
+            changes: Changes::default(),
+        }
     }
 
     pub(super) async fn run<R, F>(&self, work: F) -> Result<R>
@@ -38,10 +44,16 @@ impl Writer {
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
+        let changes = self.changes.clone();
         let job: Job = Box::new(move |connection| {
-            let outcome = in_savepoint(connection, work);
-            // A caller that went away wants no answer; its mutation stands all the same.
-            Box::new(move |committed| drop(answer.send(committed.and(outcome))))
+            let (outcome, changed) = in_savepoint(connection, work);
+            Box::new(move |committed| {
+                if committed.is_ok() {
+                    changed.iter().for_each(|name| changes.publish(name));
+                }
+                // A caller that went away wants no answer; its mutation stands all the same.
+                drop(answer.send(committed.and(outcome)));
+            })
         });
         self.submit(job).await?;
         answered
@@ -98,20 +110,29 @@ fn refuse(connection: &Connection, job: Job, error: &Error) {
     answer(Err(error.clone()));
 }
 
+/// Runs `work`; also says which names it has changed.
 fn in_savepoint<R>(
     connection: &Connection,
     work: impl FnOnce(&Transaction<'_>) -> Result<R>,
-) -> Result<R> {
+) -> (Result<R>, Vec<String>) {
     let run = |sql: &str| connection.execute_batch(sql).map_err(|error| fault(&error));
-    run("SAVEPOINT call")?;
-    // A defect in one operation must not end the thread that serves all of them.
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        work(&Transaction::new(connection))
-    }))
-    .unwrap_or_else(|_| Err(Error::internal("a mutation panicked")));
-    if outcome.is_err() {
-        run("ROLLBACK TO call")?;
+    if let Err(error) = run("SAVEPOINT call") {
+        return (Err(error), Vec::new());
     }
-    run("RELEASE call")?;
-    outcome
+    let transaction = Transaction::new(connection);
+    // A defect in one operation must not end the thread that serves all of them.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&transaction)))
+        .unwrap_or_else(|_| Err(Error::internal("a mutation panicked")));
+    let mut changed = transaction.changed();
+    let undone = match outcome {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            changed.clear();
+            run("ROLLBACK TO call")
+        }
+    };
+    match undone.and_then(|()| run("RELEASE call")) {
+        Ok(()) => (outcome, changed),
+        Err(error) => (Err(error), Vec::new()),
+    }
 }

@@ -1,0 +1,75 @@
+//! Waits as streams: a caller opens one, and is told how what it waits for ends.
+//!
+//! Waits poll through the pipeline, one poller for each resource whatever the number of watchers,
+//! and are nudged by whatever changes a resource. What a wait looks at and what ends it stands in
+//! the contract (`proton.policy.v1.WaitPolicy`).
+
+mod deployment;
+mod poller;
+mod service;
+mod stream;
+mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::poller::Pollers;
+pub use self::token::{Key, KeyError};
+use crate::changes::Changes;
+use crate::gateway::Gateway;
+use crate::server::Shutdown;
+
+/// How waits behave.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Pauses between the polls of one resource; the last one repeats.
+    pub pauses: Vec<Duration>,
+    /// How long a poller goes on when nobody watches any more.
+    pub linger: Duration,
+    /// Seals resume tokens.
+    pub key: Key,
+}
+
+impl Settings {
+    /// The pauses of a new poller: soon at first, then at most five seconds.
+    pub const PAUSES: [Duration; 4] = [
+        Duration::from_secs(1),
+        Duration::from_secs(2),
+        Duration::from_secs(3),
+        Duration::from_secs(5),
+    ];
+
+    pub fn with_key(key: Key) -> Self {
+        Self {
+            pauses: Self::PAUSES.to_vec(),
+            linger: Duration::from_secs(10),
+            key,
+        }
+    }
+}
+
+/// Answers `WaitService`. Clones share the pollers.
+#[derive(Clone)]
+pub struct Waits {
+    gateway: Gateway,
+    pollers: Pollers,
+    settings: Arc<Settings>,
+    shutdown: Shutdown,
+}
+
+impl Waits {
+    pub fn new(
+        gateway: Gateway,
+        changes: Changes,
+        settings: Settings,
+        shutdown: Shutdown,
+    ) -> Self {
+        let settings = Arc::new(settings);
+        Self {
+            pollers: Pollers::new(gateway.clone(), changes, Arc::clone(&settings)),
+            gateway,
+            settings,
+            shutdown,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One poller for each resource that is waited for, on a task of its own.
+//!
+//! It polls at once, then after the configured pauses, and at once again when the resource has
+//! changed. A new watcher must see a state that is younger than its wait, so it brings the next
+//! poll forward to the first pause after the last one; all that come meanwhile share it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Settings;
+use crate::api::{Request, Response};
+use crate::changes::Changes;
+use crate::edge::Arrival;
+use crate::error::{Error, ErrorKind};
+use crate::gateway::{Call, Door, Gateway};
+
+/// The shortest time between two polls of one resource.
+const GAP: Duration = Duration::from_millis(10);
+/// How long one poll may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest pause while the upstream throttles.
+const STRETCHED: Duration = Duration::from_secs(60);
+
+/// What one poll saw.
+#[derive(Debug)]
+pub struct Seen {
+    /// When the poll began: what it saw is no older.
+    pub began: Instant,
+    pub at: SystemTime,
+    pub outcome: Result<Response, Error>,
+    /// How often the outcome has changed in the poller's life.
+    pub changes: u64,
+}
+
+/// A watcher's end of a poller.
+pub struct Watcher {
+    pub seen: watch::Receiver<Option<Arc<Seen>>>,
+    joined: Arc<Notify>,
+}
+
+impl Watcher {
+    /// Asks for a poll that begins from now on.
+    pub fn join(&self) {
+        self.joined.notify_one();
+    }
+}
+
+struct Poller {
+    seen: watch::Sender<Option<Arc<Seen>>>,
+    joined: Arc<Notify>,
+}
+
+/// All pollers, by what they poll. Clones share them.
+#[derive(Clone)]
+pub struct Pollers {
+    gateway: Gateway,
+    changes: Changes,
+    settings: Arc<Settings>,
+    running: Arc<Mutex<HashMap<Vec<u8>, Poller>>>,
+}
+
+impl Pollers {
+    pub fn new(gateway: Gateway, changes: Changes, settings: Arc<Settings>) -> Self {
+        Self {
+            gateway,
+            changes,
+            settings,
+            running: Arc::default(),
+        }
+    }
+
+    /// Watches what `request` answers; `key` is the same for the same request, `name` is what
+    /// its changes are published under.
+    pub fn watch(&self, key: Vec<u8>, name: &str, request: &Request) -> Watcher {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match running.entry(key) {
+            Entry::Occupied(poller) => {
+                let watcher = Watcher {
+                    seen: poller.get().seen.subscribe(),
+                    joined: Arc::clone(&poller.get().joined),
+                };
+                watcher.join();
+                watcher
+            }
+            Entry::Vacant(place) => {
+                let (sender, seen) = watch::channel(None);
+                // Listening begins before the first poll: no change falls between the two.
+                let changed = self.changes.listen(name);
+                let joined = Arc::new(Notify::new());
+                let job = Job {
+                    pollers: self.clone(),
+                    key: place.key().clone(),
+                    request: request.clone(),
+                    seen: sender.clone(),
+                    changed,
+                    joined: Arc::clone(&joined),
+                };
+                place.insert(Poller {
+                    seen: sender,
+                    joined: Arc::clone(&joined),
+                });
+                tokio::spawn(job.run());
+                Watcher { seen, joined }
+            }
+        }
+    }
+
+    /// How many pollers are at work.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.running.lock().unwrap().len()
+    }
+
+    fn pause(&self, round: usize) -> Duration {
+        let pauses = &self.settings.pauses;
+        pauses
+            .get(round)
+            .or(pauses.last())
+            .copied()
+            .unwrap_or(STRETCHED)
+            .max(GAP)
+    }
+
+    /// Takes the poller out if nobody watches. Watchers come under the same lock.
+    fn retire(&self, key: &[u8], seen: &watch::Sender<Option<Arc<Seen>>>) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.receiver_count() > 0 {
+            return false;
+        }
+        running.remove(key);
+        true
+    }
+
+    async fn ask(&self, request: Request) -> Result<Response, Error> {
+        let arrival = Arrival {
+            deadline: (Instant::now() + PATIENCE).into_std(),
+            ..Arrival::default()
+        };
+        self.gateway
+            .call(Call::new(request, Door::Wait, &arrival))
+            .await
+            .map(|reply| reply.response)
+    }
+}
+
+/// The work of one poller.
+struct Job {
+    pollers: Pollers,
+    key: Vec<u8>,
+    request: Request,
+    seen: watch::Sender<Option<Arc<Seen>>>,
+    changed: Arc<Notify>,
+    joined: Arc<Notify>,
+}
+
+impl Job {
+    async fn run(self) {
+        let mut round = 0;
+        let mut throttled: u32 = 0;
+        loop {
+            let began = Instant::now();
+            let outcome = self.pollers.ask(self.request.clone()).await;
+            let pause = match &outcome {
+                Err(error) if matches!(*error.kind, ErrorKind::Throttled { .. }) => {
+                    throttled = (throttled + 1).min(8);
+                    // Doubled each time, and never sooner than the upstream wants.
+                    (Duration::from_secs(1) * 2_u32.pow(throttled))
+                        .max(error.retry_after().unwrap_or_default())
+                        .min(STRETCHED)
+                }
+                _ => {
+                    throttled = 0;
+                    self.pollers.pause(round)
+                }
+            };
+            self.tell(began, outcome);
+            round += 1;
+            let first = self.pollers.pause(0).min(pause);
+            tokio::select! {
+                () = sleep_until(began + pause) => {}
+                // While the upstream throttles, nobody hurries it.
+                () = self.changed.notified(), if throttled == 0 => {
+                    sleep_until(began + GAP).await;
+                    round = 0;
+                }
+                () = self.joined.notified(), if throttled == 0 => {
+                    tokio::select! {
+                        () = sleep_until(began + first) => {}
+                        () = self.changed.notified() => round = 0,
+                    }
+                }
+                () = self.seen.closed() => {
+                    // No watcher is left; one may come back.
+                    drop(timeout(self.pollers.settings.linger, self.joined.notified()).await);
+                    if self.pollers.retire(&self.key, &self.seen) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&self, began: Instant, outcome: Result<Response, Error>) {
+        self.seen.send_modify(|seen| {
+            let before = seen.as_ref();
+            let same = before.is_some_and(|before| match (&before.outcome, &outcome) {
+                (Ok(before), Ok(now)) => before == now,
+                (Err(before), Err(now)) => before.kind == now.kind,
+                _ => false,
+            });
+            let changes = before.map_or(0, |before| before.changes) + u64::from(!same);
+            *seen = Some(Arc::new(Seen {
+                began,
+                at: SystemTime::now(),
+                outcome,
+                changes,
+            }));
+        });
+    }
+}

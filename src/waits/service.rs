@@ -1,0 +1,232 @@
+//! `WaitService`: a request becomes a wait, and the wait a stream.
+
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use futures_util::{Stream, stream};
+use prost::Message;
+use prost_types::Duration as Span;
+use tokio::time::Instant;
+use tonic::{Request as Rpc, Response as Answer, Status};
+
+use super::Waits;
+use super::stream::{Waiting, Wanted};
+use crate::api::pb::wait_service_server::WaitService;
+use crate::api::waits::WaitPolicy;
+use crate::api::{Request, pb};
+use crate::edge::{Arrival, status};
+use crate::error::{Error, Result};
+
+/// How long nothing may be said where the caller does not say.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEATS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3600)];
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The request of a wait.
+trait Wait: Message {
+    type Event: Send + 'static;
+
+    const NAME: &'static str;
+    /// Whether a failure ends the stream with a status, where the caller does not say.
+    const FAILS: bool;
+
+    fn options(&mut self) -> pb::WaitOptions;
+
+    /// What is polled.
+    fn polled(&self) -> Request;
+
+    /// What lists the outputs, where there are any.
+    fn outputs(&self) -> Option<Request>;
+
+    /// What its changes are published under.
+    fn name(&self) -> &str;
+
+    fn event(event: pb::WaitEvent) -> Self::Event;
+}
+
+type Events<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
+
+/// Says for each wait what it polls, what lists its outputs, and what its names are called there.
+macro_rules! waits {
+    ($($wait:ident $method:ident $stream:ident: $request:ident => $response:ident,
+        polls $operation:ident($polled:ident { $first:ident $(, $more:ident)* }),
+        $(lists $outputs:ident($listed:ident { $($theirs:ident: $ours:ident),+ }),)?
+        fails $fails:literal;)+) => {
+        $(impl Wait for pb::$request {
+            type Event = pb::$response;
+
+            const NAME: &'static str = stringify!($wait);
+            const FAILS: bool = $fails;
+
+            fn options(&mut self) -> pb::WaitOptions {
+                self.options.take().unwrap_or_default()
+            }
+
+            fn polled(&self) -> Request {
+                Request::$operation(pb::$polled {
+                    $first: self.$first.clone(),
+                    $($more: self.$more.clone(),)*
+                    ..pb::$polled::default()
+                })
+            }
+
+            fn outputs(&self) -> Option<Request> {
+                let listed: Vec<Request> = vec![$(Request::$outputs(pb::$listed {
+                    $($theirs: self.$ours.clone(),)+
+                    ..pb::$listed::default()
+                }))?];
+                listed.into_iter().next()
+            }
+
+            fn name(&self) -> &str {
+                &self.$first
+            }
+
+            fn event(event: pb::WaitEvent) -> pb::$response {
+                pb::$response { event: Some(event) }
+            }
+        })+
+
+        #[tonic::async_trait]
+        impl WaitService for Waits {
+            $(type $stream = Events<pb::$response>;
+
+            async fn $method(
+                &self,
+                request: Rpc<pb::$request>,
+            ) -> std::result::Result<Answer<Self::$stream>, Status> {
+                self.stream(request).await
+            })+
+        }
+    };
+}
+
+waits! {
+    WaitEnvironmentTemplateVersionRegistered wait_environment_template_version_registered WaitEnvironmentTemplateVersionRegisteredStream: WaitEnvironmentTemplateVersionRegisteredRequest => WaitEnvironmentTemplateVersionRegisteredResponse,
+        polls GetEnvironmentTemplateVersion(GetEnvironmentTemplateVersionRequest { template_name, major_version, minor_version }),
+        fails true;
+    WaitServiceTemplateVersionRegistered wait_service_template_version_registered WaitServiceTemplateVersionRegisteredStream: WaitServiceTemplateVersionRegisteredRequest => WaitServiceTemplateVersionRegisteredResponse,
+        polls GetServiceTemplateVersion(GetServiceTemplateVersionRequest { template_name, major_version, minor_version }),
+        fails true;
+    WaitEnvironmentDeployed wait_environment_deployed WaitEnvironmentDeployedStream: WaitEnvironmentDeployedRequest => WaitEnvironmentDeployedResponse,
+        polls GetEnvironment(GetEnvironmentRequest { name }),
+        lists ListEnvironmentOutputs(ListEnvironmentOutputsRequest { environment_name: name }),
+        fails true;
+    WaitEnvironmentDeleted wait_environment_deleted WaitEnvironmentDeletedStream: WaitEnvironmentDeletedRequest => WaitEnvironmentDeletedResponse,
+        polls GetEnvironment(GetEnvironmentRequest { name }),
+        fails true;
+    WaitServiceCreated wait_service_created WaitServiceCreatedStream: WaitServiceCreatedRequest => WaitServiceCreatedResponse,
+        polls GetService(GetServiceRequest { name }),
+        fails true;
+    WaitServiceUpdated wait_service_updated WaitServiceUpdatedStream: WaitServiceUpdatedRequest => WaitServiceUpdatedResponse,
+        polls GetService(GetServiceRequest { name }),
+        fails true;
+    WaitServiceDeleted wait_service_deleted WaitServiceDeletedStream: WaitServiceDeletedRequest => WaitServiceDeletedResponse,
+        polls GetService(GetServiceRequest { name }),
+        fails true;
+    WaitServiceInstanceDeployed wait_service_instance_deployed WaitServiceInstanceDeployedStream: WaitServiceInstanceDeployedRequest => WaitServiceInstanceDeployedResponse,
+        polls GetServiceInstance(GetServiceInstanceRequest { service_name, name }),
+        lists ListServiceInstanceOutputs(ListServiceInstanceOutputsRequest { service_name: service_name, service_instance_name: name }),
+        fails true;
+    WaitServicePipelineDeployed wait_service_pipeline_deployed WaitServicePipelineDeployedStream: WaitServicePipelineDeployedRequest => WaitServicePipelineDeployedResponse,
+        polls GetService(GetServiceRequest { name }),
+        lists ListServicePipelineOutputs(ListServicePipelineOutputsRequest { service_name: name }),
+        fails true;
+    WaitComponentDeployed wait_component_deployed WaitComponentDeployedStream: WaitComponentDeployedRequest => WaitComponentDeployedResponse,
+        polls GetComponent(GetComponentRequest { name }),
+        lists ListComponentOutputs(ListComponentOutputsRequest { component_name: name }),
+        fails true;
+    WaitComponentDeleted wait_component_deleted WaitComponentDeletedStream: WaitComponentDeletedRequest => WaitComponentDeletedResponse,
+        polls GetComponent(GetComponentRequest { name }),
+        fails true;
+    WatchDeployment watch_deployment WatchDeploymentStream: WatchDeploymentRequest => WatchDeploymentResponse,
+        polls GetDeployment(GetDeploymentRequest { id }),
+        fails false;
+}
+
+impl Waits {
+    /// Opens the stream of a wait. What is wrong with the request, or not there, is the answer of
+    /// the call itself: there is no stream then.
+    async fn stream<W: Wait>(
+        &self,
+        request: Rpc<W>,
+    ) -> std::result::Result<Answer<Events<W::Event>>, Status> {
+        let (_, extensions, message) = request.into_parts();
+        let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
+        let waiting = match self.wanted(message, &arrival) {
+            Ok((wanted, name)) => {
+                let key = wanted.polled.key();
+                let watcher = self.pollers.watch(key, &name, &wanted.polled);
+                Waiting::open(self.clone(), wanted, watcher).await
+            }
+            Err(error) => Err(error),
+        };
+        let waiting = waiting.map_err(|error| status::of(&error, None, &arrival.request_id))?;
+        let events = stream::unfold(waiting, |mut waiting| async move {
+            let event = waiting.next().await?;
+            Some((event.map(W::event), waiting))
+        });
+        Ok(Answer::new(Box::pin(events)))
+    }
+
+    /// Checks a request; also says what its changes are published under.
+    fn wanted<W: Wait>(&self, mut message: W, arrival: &Arrival) -> Result<(Wanted, String)> {
+        let polled = message.polled();
+        polled.validate()?;
+        let options = message.options();
+        let now = Instant::now();
+        let heartbeat = span(
+            "options.heartbeat_interval",
+            options.heartbeat_interval,
+            HEARTBEAT,
+            HEARTBEATS,
+        )?;
+        let longest = span(
+            "options.max_duration",
+            options.max_duration,
+            LONGEST,
+            [Duration::from_secs(1), LONGEST],
+        )?;
+        let policy = WaitPolicy::of(W::NAME)
+            .ok_or_else(|| Error::internal("a wait has no policy"))?;
+        let mut wait = W::NAME.as_bytes().to_vec();
+        wait.push(0);
+        wait.extend(polled.key());
+        let position = match options.resume_token.as_str() {
+            "" => None,
+            token => Some(self.settings.key.open(token, &wait, SystemTime::now())?),
+        };
+        let wanted = Wanted {
+            policy,
+            outputs: message.outputs().filter(|_| options.include_outputs),
+            polled,
+            wait,
+            heartbeat,
+            ends: now + longest,
+            deadline: arrival.stream_deadline.map(Instant::from_std),
+            fail_on_failure: options.fail_on_failure.unwrap_or(W::FAILS),
+            position,
+            request_id: arrival.request_id.clone(),
+        };
+        Ok((wanted, message.name().to_owned()))
+    }
+}
+
+/// A duration of a request, if it is between the two limits.
+fn span(
+    field: &str,
+    given: Option<Span>,
+    default: Duration,
+    [least, most]: [Duration; 2],
+) -> Result<Duration> {
+    let Some(given) = given else {
+        return Ok(default);
+    };
+    match Duration::try_from(given) {
+        Ok(span) if (least..=most).contains(&span) => Ok(span),
+        _ => Err(Error::invalid_field(
+            field,
+            format!("must be from {} s to {} s", least.as_secs(), most.as_secs()),
+        )),
+    }
+}
