@@ -555,6 +555,16 @@ pub fn update(
     };
     let target = record.target();
     record.rollout_mut().free(&target)?;
+    // API Reference: nor while the instance that it is attached to is being deployed.
+    if let Some((service, instance)) = record.attached_to()
+        && let Some(instance) =
+            tx.get::<InstanceRecord>(&service_instance::key(service, instance))?
+    {
+        let rollout = instance.rollout.clone().unwrap_or_default();
+        if rollout.busy() {
+            rollout.free(&instance.target())?;
+        }
+    }
     record.description = request.description.or(record.description);
     record.last_modified_at = Some(cx.now());
     if deploys {
