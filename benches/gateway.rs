@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use futures_util::future::{BoxFuture, Ready, join_all, ready};
+use proton_gateway::api::pb;
 use pb::proton_service_client::ProtonServiceClient;
 use pb::template_version_source_input::Source;
-use proton_gateway::api::pb;
 use proton_gateway::backend::engine::store::Store;
 use proton_gateway::backend::engine::{Engine, Settings};
 use proton_gateway::clock::SystemClock;
@@ -358,10 +358,7 @@ impl UnaryService<pb::CreateServiceRequest> for Create {
 
 /// Prints medians and ratios of what was measured; nothing where a run measured only a part.
 fn report(output: &Path) {
-    println!(
-        "\n{:<26}{:>12}{:>12}{:>8}",
-        "median", "floor", "gateway", "ratio"
-    );
+    println!("\n{:<26}{:>12}{:>12}{:>8}", "median", "floor", "gateway", "ratio");
     for group in ["get_service", "create_service", "create_service_together"] {
         let median = |name| median(&output.join(group).join(name));
         if let (Some(floor), Some(gateway)) = (median("floor"), median("gateway")) {

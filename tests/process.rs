@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use proton_gateway::api::pb;
 use pb::proton_service_client::ProtonServiceClient;
 use pb::template_version_source_input::Source;
-use proton_gateway::api::pb;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
@@ -221,15 +221,8 @@ async fn publish_template(client: &Client) {
             major_version: "1".into(),
             minor_version: "0".into(),
         };
-        let answer = client
-            .clone()
-            .get_environment_template_version(request)
-            .await;
-        let version = answer
-            .unwrap()
-            .into_inner()
-            .environment_template_version
-            .unwrap();
+        let answer = client.clone().get_environment_template_version(request).await;
+        let version = answer.unwrap().into_inner().environment_template_version.unwrap();
         match version.status() {
             pb::TemplateVersionStatus::RegistrationInProgress => None,
             pb::TemplateVersionStatus::Draft => Some(()),
@@ -276,9 +269,7 @@ async fn mutate(client: &mut Client, number: usize) -> Result<(), tonic::Status>
 async fn is_there(client: &mut Client, number: usize) -> bool {
     let name = format!("n{number}");
     if number.is_multiple_of(2) {
-        let answer = client
-            .get_environment(pb::GetEnvironmentRequest { name })
-            .await;
+        let answer = client.get_environment(pb::GetEnvironmentRequest { name }).await;
         answer.is_ok_and(|answer| {
             let environment = answer.into_inner().environment.unwrap_or_default();
             // The spec shows once it is deployed.
@@ -525,10 +516,7 @@ fn what_is_wrong_in_flags_environment_and_file_is_named() {
         refused(command)
     };
     let said = flags(&["--lisen", "127.0.0.1:1"]);
-    assert!(
-        said.contains("--lisen") && said.contains("--listen"),
-        "{said}"
-    );
+    assert!(said.contains("--lisen") && said.contains("--listen"), "{said}");
     let said = flags(&["--simulated-step", "soon"]);
     assert!(said.contains("soon") && said.contains("250ms"), "{said}");
     let said = flags(&["--listen", "0.0.0.0:0"]);

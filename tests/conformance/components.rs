@@ -73,17 +73,26 @@ conformance! {
     async fn a_component_is_created_in_an_environment(world) {
         platform(world).await;
         let created = world.ok(create_component("cache")).await.component.unwrap();
-        assert_eq!(created.arn(), "arn:aws:proton:us-east-1:123456789012:component/cache");
+        assert_eq!(
+            created.arn(),
+            "arn:aws:proton:us-east-1:123456789012:component/cache"
+        );
         assert_eq!(created.environment_name(), "prod");
         assert_eq!(created.deployment_status(), Status::InProgress);
         assert_eq!(created.created_at, now(world));
-        assert_eq!((&created.service_name, &created.service_instance_name), (&None, &None));
+        assert_eq!(
+            (&created.service_name, &created.service_instance_name),
+            (&None, &None)
+        );
         world.step().await;
         let deployed = component(world, "cache").await;
         assert_eq!(deployed.deployment_status(), Status::Succeeded);
         assert_eq!(deployed.last_deployment_succeeded_at, now(world));
         assert_eq!(deployed.last_modified_at, now(world));
-        assert_eq!(deployed.last_succeeded_deployment_id, created.last_attempted_deployment_id);
+        assert_eq!(
+            deployed.last_succeeded_deployment_id,
+            created.last_attempted_deployment_id
+        );
     }
 
     async fn a_component_is_created_where_the_instance_is_that_it_is_attached_to(world) {
@@ -96,7 +105,10 @@ conformance! {
         world.ok(request).await;
         world.step().await;
         let attached = component(world, "cache").await;
-        assert_eq!((attached.service_name(), attached.service_instance_name()), ("batch", "eu"));
+        assert_eq!(
+            (attached.service_name(), attached.service_instance_name()),
+            ("batch", "eu")
+        );
         assert_eq!(attached.environment_name(), "prod");
         assert_eq!(attached.service_spec, Some(spec));
     }
@@ -105,38 +117,99 @@ conformance! {
         platform(world).await;
         for (manifest, problem) in [
             ("infrastructure: [".to_owned(), "no YAML"),
-            ("infrastructure: {templates: []}".to_owned(), "exactly one template"),
-            (format!("{MANIFEST}    - {{file: b.yaml}}\n"), "exactly one template"),
+            (
+                "infrastructure: {templates: []}".to_owned(),
+                "exactly one template",
+            ),
+            (
+                format!("{MANIFEST}    - {{file: b.yaml}}\n"),
+                "exactly one template",
+            ),
             (MANIFEST.replace("jinja", "codebuild"), "codebuild"),
-            (MANIFEST.replace("cloudformation", "terraform"), "rendering_engine jinja"),
-            (MANIFEST.replace("file: bucket.yaml", "file: \"\""), "the file"),
+            (
+                MANIFEST.replace("cloudformation", "terraform"),
+                "rendering_engine jinja",
+            ),
+            (
+                MANIFEST.replace("file: bucket.yaml", "file: \"\""),
+                "the file",
+            ),
         ] {
-            let request = pb::CreateComponentRequest { manifest, ..create_component("cache") };
-            world.fails(request).await.is(INVALID).says("manifest").says(problem);
+            let request = pb::CreateComponentRequest {
+                manifest,
+                ..create_component("cache")
+            };
+            world
+                .fails(request)
+                .await
+                .is(INVALID)
+                .says("manifest")
+                .says(problem);
         }
         let long = "#".repeat(1025);
-        let request = pb::CreateComponentRequest { manifest: long, ..create_component("cache") };
-        world.fails(request).await.is(INVALID).says("'manifest'").says("1024");
-        let terraform = MANIFEST.replace("jinja", "hcl").replace("cloudformation", "terraform");
-        let request = pb::CreateComponentRequest { manifest: terraform, ..create_component("cache") };
+        let request = pb::CreateComponentRequest {
+            manifest: long,
+            ..create_component("cache")
+        };
+        world
+            .fails(request)
+            .await
+            .is(INVALID)
+            .says("'manifest'")
+            .says("1024");
+        let terraform = MANIFEST
+            .replace("jinja", "hcl")
+            .replace("cloudformation", "terraform");
+        let request = pb::CreateComponentRequest {
+            manifest: terraform,
+            ..create_component("cache")
+        };
         world.ok(request).await;
     }
 
     async fn service_and_instance_are_given_together(world) {
         batch(world).await;
-        let half = pb::CreateComponentRequest { service_instance_name: None, ..attach_new("cache", "batch", "eu") };
-        world.fails(half).await.is(INVALID).says("only be given together");
-        let none = pb::CreateComponentRequest { environment_name: None, ..create_component("cache") };
+        let half = pb::CreateComponentRequest {
+            service_instance_name: None,
+            ..attach_new("cache", "batch", "eu")
+        };
+        world
+            .fails(half)
+            .await
+            .is(INVALID)
+            .says("only be given together");
+        let none = pb::CreateComponentRequest {
+            environment_name: None,
+            ..create_component("cache")
+        };
         world.fails(none).await.is(INVALID).says("environment_name");
         let other = pb::CreateComponentRequest {
             environment_name: Some("test".to_owned()),
             ..attach_new("cache", "batch", "eu")
         };
-        world.fails(other).await.is(INVALID).says("environment_name").says("prod");
-        world.fails(attach_new("cache", "batch", "none")).await.is(NOT_FOUND).says("batch/none");
-        world.fails(attach_new("cache", "none", "eu")).await.is(NOT_FOUND).says("none");
-        world.fails(pb::CreateComponentRequest::default()).await
-            .is(INVALID).says("'name'").says("'manifest'").says("'templateFile'");
+        world
+            .fails(other)
+            .await
+            .is(INVALID)
+            .says("environment_name")
+            .says("prod");
+        world
+            .fails(attach_new("cache", "batch", "none"))
+            .await
+            .is(NOT_FOUND)
+            .says("batch/none");
+        world
+            .fails(attach_new("cache", "none", "eu"))
+            .await
+            .is(NOT_FOUND)
+            .says("none");
+        world
+            .fails(pb::CreateComponentRequest::default())
+            .await
+            .is(INVALID)
+            .says("'name'")
+            .says("'manifest'")
+            .says("'templateFile'");
     }
 
     async fn an_instance_takes_components_only_if_its_version_says_so(world) {
@@ -145,27 +218,54 @@ conformance! {
             template_name: "job".to_owned(),
             major_version: "1".to_owned(),
             minor_version: "0".to_owned(),
-            supported_component_sources: Some(pb::ServiceTemplateSupportedComponentSourceInputList::default()),
+            supported_component_sources: Some(
+                pb::ServiceTemplateSupportedComponentSourceInputList::default(),
+            ),
             ..Default::default()
         };
         world.ok(closed).await;
-        world.fails(attach_new("cache", "batch", "eu")).await
-            .is(INVALID).says("DIRECTLY_DEFINED").says("service-template/job:1.0");
+        world
+            .fails(attach_new("cache", "batch", "eu"))
+            .await
+            .is(INVALID)
+            .says("DIRECTLY_DEFINED")
+            .says("service-template/job:1.0");
     }
 
     async fn an_environment_needs_a_role_for_components(world) {
         platform(world).await;
-        let request = pb::CreateEnvironmentRequest { component_role_arn: None, ..create_environment("closed") };
+        let request = pb::CreateEnvironmentRequest {
+            component_role_arn: None,
+            ..create_environment("closed")
+        };
         world.ok(request).await;
         world.step().await;
         let request = |environment: &str| pb::CreateComponentRequest {
             environment_name: Some(environment.to_owned()),
             ..create_component("cache")
         };
-        world.fails(request("closed")).await.is(INVALID).says("component_role_arn");
-        world.fails(request("nowhere")).await.is(NOT_FOUND).says("nowhere");
+        world
+            .fails(request("closed"))
+            .await
+            .is(INVALID)
+            .says("component_role_arn");
+        world
+            .fails(request("nowhere"))
+            .await
+            .is(NOT_FOUND)
+            .says("nowhere");
         world.ok(create_environment("young")).await;
-        world.fails(request("young")).await.is(CONFLICT);
+        world
+            .fails(request("young"))
+            .await
+            .is(CONFLICT)
+            .because("IN_PROGRESS");
+        fail(world, "environment/young").await;
+        world
+            .fails(request("young"))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED");
     }
 
     async fn a_self_managed_environment_needs_no_role_but_a_report(world) {
@@ -176,33 +276,67 @@ conformance! {
         };
         world.ok(request).await;
         world.settle().await;
-        assert_eq!(component(world, "cache").await.deployment_status(), Status::InProgress);
+        assert_eq!(
+            component(world, "cache").await.deployment_status(),
+            Status::InProgress
+        );
         succeed(world, "component/cache").await;
-        assert_eq!(component(world, "cache").await.deployment_status(), Status::Succeeded);
+        assert_eq!(
+            component(world, "cache").await.deployment_status(),
+            Status::Succeeded
+        );
     }
 
     async fn an_instance_has_one_component(world) {
         attached(world).await;
-        world.fails(attach_new("queue", "batch", "eu")).await
-            .is(CONFLICT).because("PRECONDITION_FAILED").says("component/cache is attached");
+        world
+            .fails(attach_new("queue", "batch", "eu"))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED")
+            .says("component/cache is attached");
         world.ok(create_component("queue")).await;
         world.step().await;
-        world.fails(attach("queue", "batch", "eu")).await.is(CONFLICT).because("PRECONDITION_FAILED");
+        world
+            .fails(attach("queue", "batch", "eu"))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED");
     }
 
     async fn nothing_is_attached_to_an_instance_under_way(world) {
         batch(world).await;
         world.ok(update_instance("batch", "eu", None)).await;
-        world.fails(attach_new("cache", "batch", "eu")).await.is(CONFLICT).because("IN_PROGRESS");
+        world
+            .fails(attach_new("cache", "batch", "eu"))
+            .await
+            .is(CONFLICT)
+            .because("IN_PROGRESS");
     }
 
     async fn a_service_spec_is_for_attached_components_and_their_instance(world) {
         batch(world).await;
         let spec = Some(job_spec(&[("us", "prod", "a:1")]));
-        let alone = pb::CreateComponentRequest { service_spec: spec.clone(), ..create_component("cache") };
-        world.fails(alone).await.is(INVALID).says("service_spec").says("attached");
-        let other = pb::CreateComponentRequest { service_spec: spec, ..attach_new("cache", "batch", "eu") };
-        world.fails(other).await.is(INVALID).says("service_spec").says("`eu`");
+        let alone = pb::CreateComponentRequest {
+            service_spec: spec.clone(),
+            ..create_component("cache")
+        };
+        world
+            .fails(alone)
+            .await
+            .is(INVALID)
+            .says("service_spec")
+            .says("attached");
+        let other = pb::CreateComponentRequest {
+            service_spec: spec,
+            ..attach_new("cache", "batch", "eu")
+        };
+        world
+            .fails(other)
+            .await
+            .is(INVALID)
+            .says("service_spec")
+            .says("`eu`");
     }
 
     async fn a_token_returns_the_component_that_it_made(world) {
@@ -216,11 +350,29 @@ conformance! {
         world.step().await;
         let replayed = world.ok(request.clone()).await.component.unwrap();
         assert_eq!(replayed.deployment_status(), Status::Succeeded);
-        assert_eq!(replayed.last_attempted_deployment_id, first.last_attempted_deployment_id);
-        let other = pb::CreateComponentRequest { description: Some("other".to_owned()), ..request.clone() };
-        world.fails(other).await.is(INVALID).because("IDEMPOTENCY_MISMATCH");
-        let fresh = pb::CreateComponentRequest { client_token: Some("t-2".to_owned()), ..request };
-        world.fails(fresh).await.is(CONFLICT).because("ALREADY_EXISTS").says("component/cache");
+        assert_eq!(
+            replayed.last_attempted_deployment_id,
+            first.last_attempted_deployment_id
+        );
+        let other = pb::CreateComponentRequest {
+            description: Some("other".to_owned()),
+            ..request.clone()
+        };
+        world
+            .fails(other)
+            .await
+            .is(INVALID)
+            .because("IDEMPOTENCY_MISMATCH");
+        let fresh = pb::CreateComponentRequest {
+            client_token: Some("t-2".to_owned()),
+            ..request
+        };
+        world
+            .fails(fresh)
+            .await
+            .is(CONFLICT)
+            .because("ALREADY_EXISTS")
+            .says("component/cache");
     }
 
     async fn the_order_of_tags_makes_no_other_request(world) {
@@ -230,8 +382,12 @@ conformance! {
             tags,
             ..create_component("cache")
         };
-        world.ok(request(vec![tag("team", "a"), tag("cost", "b")])).await;
-        world.ok(request(vec![tag("cost", "b"), tag("team", "a")])).await;
+        world
+            .ok(request(vec![tag("team", "a"), tag("cost", "b")]))
+            .await;
+        world
+            .ok(request(vec![tag("cost", "b"), tag("team", "a")]))
+            .await;
     }
 
     async fn a_description_changes_without_a_deployment(world) {
@@ -241,20 +397,53 @@ conformance! {
         let after = world.ok(described("cache")).await.component.unwrap();
         assert_eq!(after.description(), "of the whole team");
         assert_eq!(after.last_modified_at, now(world));
-        assert_eq!(after.last_attempted_deployment_id, before.last_attempted_deployment_id);
+        assert_eq!(
+            after.last_attempted_deployment_id,
+            before.last_attempted_deployment_id
+        );
     }
 
     async fn what_needs_a_deployment_is_refused_without_one(world) {
         attached(world).await;
         for (request, field) in [
-            (pb::UpdateComponentRequest { template_file: Some("a: 1".to_owned()), ..described("cache") }, "template_file"),
-            (pb::UpdateComponentRequest { service_spec: Some("a: 1".to_owned()), ..described("cache") }, "service_spec"),
-            (pb::UpdateComponentRequest { service_name: Some(String::new()), ..described("cache") }, "service_name"),
+            (
+                pb::UpdateComponentRequest {
+                    template_file: Some("a: 1".to_owned()),
+                    ..described("cache")
+                },
+                "template_file",
+            ),
+            (
+                pb::UpdateComponentRequest {
+                    service_spec: Some("a: 1".to_owned()),
+                    ..described("cache")
+                },
+                "service_spec",
+            ),
+            (
+                pb::UpdateComponentRequest {
+                    service_name: Some(String::new()),
+                    ..described("cache")
+                },
+                "service_name",
+            ),
         ] {
-            world.fails(request).await.is(INVALID).says(field).says("NONE");
+            world
+                .fails(request)
+                .await
+                .is(INVALID)
+                .says(field)
+                .says("NONE");
         }
-        let neither = pb::UpdateComponentRequest { deployment_type: 0, ..described("cache") };
-        world.fails(neither).await.is(INVALID).says("'deploymentType'");
+        let neither = pb::UpdateComponentRequest {
+            deployment_type: 0,
+            ..described("cache")
+        };
+        world
+            .fails(neither)
+            .await
+            .is(INVALID)
+            .says("'deploymentType'");
     }
 
     async fn a_component_is_deployed_with_another_file(world) {
@@ -269,7 +458,11 @@ conformance! {
         assert_eq!(updating.last_client_request_token(), "t-3");
         world.step().await;
         let replayed = world.ok(request).await.component.unwrap();
-        assert_eq!(replayed.deployment_status(), Status::Succeeded, "it is not deployed again");
+        assert_eq!(
+            replayed.deployment_status(),
+            Status::Succeeded,
+            "it is not deployed again"
+        );
         let deployed = deployment(world, replayed.last_succeeded_deployment_id()).await;
         let Some(State::Component(state)) = deployed.target_state.unwrap().state else {
             panic!("the state of something else");
@@ -283,13 +476,36 @@ conformance! {
         world.step().await;
         world.ok(attach("cache", "batch", "eu")).await;
         world.step().await;
-        assert_eq!(component(world, "cache").await.service_instance_name(), "eu");
+        assert_eq!(
+            component(world, "cache").await.service_instance_name(),
+            "eu"
+        );
         world.ok(detach("cache")).await;
-        assert_eq!(component(world, "cache").await.service_instance_name(), "eu", "until it has succeeded");
+        assert_eq!(
+            component(world, "cache").await.service_instance_name(),
+            "eu",
+            "until it has succeeded"
+        );
         world.step().await;
         let detached = component(world, "cache").await;
-        assert_eq!((detached.service_name, detached.service_instance_name), (None, None));
+        assert_eq!(
+            (detached.service_name, detached.service_instance_name),
+            (None, None)
+        );
         assert_eq!(detached.environment_name.as_deref(), Some("prod"));
+    }
+
+    async fn one_empty_name_detaches_nothing(world) {
+        attached(world).await;
+        let half = pb::UpdateComponentRequest {
+            service_instance_name: None,
+            ..detach("cache")
+        };
+        world
+            .fails(half)
+            .await
+            .is(INVALID)
+            .says("only be given together");
     }
 
     async fn a_component_moves_to_no_other_instance_or_environment(world) {
@@ -297,12 +513,24 @@ conformance! {
         let both = job_spec(&[("eu", "prod", "batch:1"), ("us", "test", "batch:1")]);
         world.ok(edit("batch", &both)).await;
         world.step().await;
-        world.fails(attach("cache", "batch", "us")).await
-            .is(INVALID).says("attached to batch/eu").says("detach it first");
+        world
+            .fails(attach("cache", "batch", "us"))
+            .await
+            .is(INVALID)
+            .says("attached to batch/eu")
+            .says("detach it first");
         world.ok(detach("cache")).await;
         world.step().await;
-        world.fails(attach("cache", "batch", "us")).await.is(INVALID).says("environment");
-        world.fails(attach("cache", "batch", "")).await.is(INVALID).says("only be given together");
+        world
+            .fails(attach("cache", "batch", "us"))
+            .await
+            .is(INVALID)
+            .says("environment");
+        world
+            .fails(attach("cache", "batch", ""))
+            .await
+            .is(INVALID)
+            .says("only be given together");
     }
 
     async fn a_component_is_deployed_once_at_a_time(world) {
@@ -313,15 +541,26 @@ conformance! {
             world.fails(described("cache")).await,
             world.fails(delete("cache")).await,
         ] {
-            refusal.is(CONFLICT).because("IN_PROGRESS").says("component/cache is IN_PROGRESS");
+            refusal
+                .is(CONFLICT)
+                .because("IN_PROGRESS")
+                .says("component/cache is IN_PROGRESS");
         }
     }
 
     async fn a_component_waits_for_its_instance(world) {
         attached(world).await;
         world.ok(update_instance("batch", "eu", None)).await;
-        for request in [update_component("cache"), detach("cache"), described("cache")] {
-            world.fails(request).await.is(CONFLICT).because("IN_PROGRESS")
+        for request in [
+            update_component("cache"),
+            detach("cache"),
+            described("cache"),
+        ] {
+            world
+                .fails(request)
+                .await
+                .is(CONFLICT)
+                .because("IN_PROGRESS")
                 .says("service/batch/service-instance/eu");
         }
         world.step().await;
@@ -336,11 +575,17 @@ conformance! {
         world.step().await;
         let cancelled = component(world, "cache").await;
         assert_eq!(cancelled.deployment_status(), Status::Cancelled);
-        assert_eq!(cancelled.deployment_status_message(), "User initiated cancellation.");
+        assert_eq!(
+            cancelled.deployment_status_message(),
+            "User initiated cancellation."
+        );
         assert_eq!(cancelled.last_succeeded_deployment_id, None);
         world.ok(update_component("cache")).await;
         world.step().await;
-        assert_eq!(component(world, "cache").await.deployment_status(), Status::Succeeded);
+        assert_eq!(
+            component(world, "cache").await.deployment_status(),
+            Status::Succeeded
+        );
     }
 
     async fn a_cancelled_detachment_leaves_the_component_attached(world) {
@@ -348,14 +593,25 @@ conformance! {
         world.ok(detach("cache")).await;
         world.ok(cancel("cache")).await;
         world.step().await;
-        assert_eq!(component(world, "cache").await.service_instance_name(), "eu");
+        assert_eq!(
+            component(world, "cache").await.service_instance_name(),
+            "eu"
+        );
     }
 
     async fn only_a_deployment_under_way_can_be_cancelled(world) {
         detached(world).await;
-        world.fails(cancel("cache")).await.is(CONFLICT).because("PRECONDITION_FAILED");
+        world
+            .fails(cancel("cache"))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED");
         world.fails(cancel("none")).await.is(NOT_FOUND).says("none");
-        world.fails(cancel("")).await.is(INVALID).says("'componentName'");
+        world
+            .fails(cancel(""))
+            .await
+            .is(INVALID)
+            .says("'componentName'");
     }
 
     async fn a_failed_update_leaves_what_was_there(world) {
@@ -367,22 +623,39 @@ conformance! {
         assert_eq!(after.deployment_status(), Status::Failed);
         assert_eq!(after.deployment_status_message(), "out of addresses");
         assert_eq!(after.service_instance_name, before.service_instance_name);
-        assert_eq!(after.last_succeeded_deployment_id, before.last_succeeded_deployment_id);
+        assert_eq!(
+            after.last_succeeded_deployment_id,
+            before.last_succeeded_deployment_id
+        );
     }
 
     async fn an_attached_component_is_detached_before_it_is_deleted(world) {
         attached(world).await;
-        world.fails(delete("cache")).await.is(CONFLICT).because("PRECONDITION_FAILED")
+        world
+            .fails(delete("cache"))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED")
             .says("attached to service/batch/service-instance/eu");
         world.ok(detach("cache")).await;
         world.step().await;
         let deleting = world.ok(delete("cache")).await.component.unwrap();
         assert_eq!(deleting.deployment_status(), Status::DeleteInProgress);
         let again = world.ok(delete("cache")).await.component.unwrap();
-        assert_eq!(again.last_attempted_deployment_id, deleting.last_attempted_deployment_id);
+        assert_eq!(
+            again.last_attempted_deployment_id,
+            deleting.last_attempted_deployment_id
+        );
         world.step().await;
-        let request = pb::GetComponentRequest { name: "cache".to_owned() };
-        world.fails(request).await.is(NOT_FOUND).because("RESOURCE_NOT_FOUND").says("cache");
+        let request = pb::GetComponentRequest {
+            name: "cache".to_owned(),
+        };
+        world
+            .fails(request)
+            .await
+            .is(NOT_FOUND)
+            .because("RESOURCE_NOT_FOUND")
+            .says("cache");
         assert_eq!(world.ok(delete("cache")).await.component, None);
     }
 
@@ -399,8 +672,15 @@ conformance! {
         detached(world).await;
         world.ok(delete("cache")).await;
         fail(world, "component/cache").await;
-        assert_eq!(component(world, "cache").await.deployment_status(), Status::DeleteFailed);
-        world.fails(update_component("cache")).await.is(CONFLICT).because("PRECONDITION_FAILED");
+        assert_eq!(
+            component(world, "cache").await.deployment_status(),
+            Status::DeleteFailed
+        );
+        world
+            .fails(update_component("cache"))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED");
         world.ok(delete("cache")).await;
         world.step().await;
         assert_eq!(world.ok(delete("cache")).await.component, None);
@@ -408,8 +688,15 @@ conformance! {
 
     async fn an_environment_keeps_its_components(world) {
         detached(world).await;
-        let request = pb::DeleteEnvironmentRequest { name: "prod".to_owned() };
-        world.fails(request).await.is(CONFLICT).because("PRECONDITION_FAILED").says("1 component");
+        let request = pb::DeleteEnvironmentRequest {
+            name: "prod".to_owned(),
+        };
+        world
+            .fails(request)
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED")
+            .says("1 component");
     }
 
     async fn components_are_listed_by_where_they_are(world) {
@@ -421,23 +708,49 @@ conformance! {
         };
         world.ok(elsewhere).await;
         let all = pb::ListComponentsRequest::default();
-        assert_eq!(list(world, all.clone()).await, ["archive", "bucket", "cache"]);
+        assert_eq!(
+            list(world, all.clone()).await,
+            ["archive", "bucket", "cache"]
+        );
         let text = |text: &str| Some(text.to_owned());
         for (request, expected) in [
-            (pb::ListComponentsRequest { environment_name: text("prod"), ..all.clone() }, vec!["archive", "cache"]),
-            (pb::ListComponentsRequest { service_name: text("batch"), ..all.clone() }, vec!["cache"]),
             (
-                pb::ListComponentsRequest { service_name: text("batch"), service_instance_name: text("eu"), ..all.clone() },
+                pb::ListComponentsRequest {
+                    environment_name: text("prod"),
+                    ..all.clone()
+                },
+                vec!["archive", "cache"],
+            ),
+            (
+                pb::ListComponentsRequest {
+                    service_name: text("batch"),
+                    ..all.clone()
+                },
                 vec!["cache"],
             ),
             (
-                pb::ListComponentsRequest { environment_name: text("test"), service_name: text("batch"), ..all.clone() },
+                pb::ListComponentsRequest {
+                    service_name: text("batch"),
+                    service_instance_name: text("eu"),
+                    ..all.clone()
+                },
+                vec!["cache"],
+            ),
+            (
+                pb::ListComponentsRequest {
+                    environment_name: text("test"),
+                    service_name: text("batch"),
+                    ..all.clone()
+                },
                 vec![],
             ),
         ] {
             assert_eq!(list(world, request.clone()).await, expected, "{request:?}");
         }
-        let half = pb::ListComponentsRequest { service_instance_name: text("eu"), ..all };
+        let half = pb::ListComponentsRequest {
+            service_instance_name: text("eu"),
+            ..all
+        };
         world.fails(half).await.is(INVALID).says("service_name");
     }
 
@@ -446,7 +759,11 @@ conformance! {
         for name in ["a", "b", "c"] {
             world.ok(create_component(name)).await;
         }
-        let page = |next_token| pb::ListComponentsRequest { max_results: Some(2), next_token, ..Default::default() };
+        let page = |next_token| pb::ListComponentsRequest {
+            max_results: Some(2),
+            next_token,
+            ..Default::default()
+        };
         let first = world.ok(page(None)).await;
         assert_eq!(list(world, page(first.next_token.clone())).await, ["c"]);
         assert_eq!(first.components[1].name(), "b");
@@ -455,7 +772,10 @@ conformance! {
             ..page(first.next_token.clone())
         };
         world.fails(filtered).await.is(INVALID).says("next_token");
-        let services = pb::ListServicesRequest { next_token: first.next_token, max_results: None };
+        let services = pb::ListServicesRequest {
+            next_token: first.next_token,
+            max_results: None,
+        };
         world.fails(services).await.is(INVALID).says("next_token");
     }
 
@@ -468,17 +788,22 @@ conformance! {
         };
         assert_eq!(world.ok(outputs(None)).await.outputs, []);
         world.ok(update_component("cache")).await;
-        world.ok(pb::NotifyResourceDeploymentStatusChangeRequest {
-            outputs: vec![output("host", "cache.internal"), output("port", "6379")],
-            ..report("component/cache", ResourceDeploymentStatus::Succeeded)
-        }).await;
+        world
+            .ok(pb::NotifyResourceDeploymentStatusChangeRequest {
+                outputs: vec![output("host", "cache.internal"), output("port", "6379")],
+                ..report("component/cache", ResourceDeploymentStatus::Succeeded)
+            })
+            .await;
         let expected = [output("host", "cache.internal"), output("port", "6379")];
         assert_eq!(world.ok(outputs(None)).await.outputs, expected);
         let id = component(world, "cache").await.last_succeeded_deployment_id;
         assert_eq!(world.ok(outputs(id)).await.outputs, expected);
         let unknown = "00000000-0000-4000-8000-000000000000".to_owned();
         world.fails(outputs(Some(unknown))).await.is(NOT_FOUND);
-        let absent = pb::ListComponentOutputsRequest { component_name: "none".to_owned(), ..outputs(None) };
+        let absent = pb::ListComponentOutputsRequest {
+            component_name: "none".to_owned(),
+            ..outputs(None)
+        };
         world.fails(absent).await.is(NOT_FOUND).says("none");
     }
 
@@ -488,16 +813,32 @@ conformance! {
             component_name: name.to_owned(),
             next_token: None,
         };
-        assert!(world.ok(request("cache")).await.provisioned_resources.is_empty());
+        assert!(
+            world
+                .ok(request("cache"))
+                .await
+                .provisioned_resources
+                .is_empty()
+        );
         world.fails(request("none")).await.is(NOT_FOUND);
     }
 
     async fn what_is_not_there_cannot_be_updated(world) {
         platform(world).await;
-        world.fails(update_component("none")).await.is(NOT_FOUND).says("none");
+        world
+            .fails(update_component("none"))
+            .await
+            .is(NOT_FOUND)
+            .says("none");
         assert_eq!(world.ok(delete("none")).await.component, None);
         world.fails(delete("a b")).await.is(INVALID).says("'name'");
-        world.fails(pb::GetComponentRequest { name: String::new() }).await.is(INVALID).says("'name'");
+        world
+            .fails(pb::GetComponentRequest {
+                name: String::new(),
+            })
+            .await
+            .is(INVALID)
+            .says("'name'");
     }
 }
 

@@ -65,16 +65,27 @@ async fn latest(world: &World) -> String {
 conformance! {
     async fn a_first_deployment_begins_from_nothing(world) {
         platform(world).await;
-        world.ok(create_job("batch", &[("eu", "prod", "batch:1")])).await;
+        world
+            .ok(create_job("batch", &[("eu", "prod", "batch:1")]))
+            .await;
         let id = latest(world).await;
         let running = deployment(world, &id).await;
         assert_eq!(running.arn(), arn(&format!("deployment/{id}")));
-        assert_eq!(running.target_arn(), arn("service/batch/service-instance/eu"));
+        assert_eq!(
+            running.target_arn(),
+            arn("service/batch/service-instance/eu")
+        );
         assert_eq!(running.target_resource_type(), Kind::ServiceInstance);
-        assert_eq!((running.service_name(), running.service_instance_name()), ("batch", "eu"));
+        assert_eq!(
+            (running.service_name(), running.service_instance_name()),
+            ("batch", "eu")
+        );
         assert_eq!(running.environment_name(), "prod");
         assert_eq!(running.deployment_status(), Status::InProgress);
-        assert_eq!((&running.initial_state, &running.completed_at), (&None, &None));
+        assert_eq!(
+            (&running.initial_state, &running.completed_at),
+            (&None, &None)
+        );
         assert_eq!(running.created_at, now(world));
         let state = instance_state(running.target_state);
         assert_eq!(state.spec(), job_spec(&[("eu", "prod", "batch:1")]));
@@ -90,10 +101,22 @@ conformance! {
 
     async fn a_later_deployment_begins_from_what_is_there(world) {
         batch(world).await;
-        world.ok(update_instance("batch", "eu", Some(job_spec(&[("eu", "prod", "batch:2")])))).await;
+        world
+            .ok(update_instance(
+                "batch",
+                "eu",
+                Some(job_spec(&[("eu", "prod", "batch:2")])),
+            ))
+            .await;
         let update = deployment(world, &latest(world).await).await;
-        assert_eq!(instance_state(update.initial_state).spec(), job_spec(&[("eu", "prod", "batch:1")]));
-        assert_eq!(instance_state(update.target_state).spec(), job_spec(&[("eu", "prod", "batch:2")]));
+        assert_eq!(
+            instance_state(update.initial_state).spec(),
+            job_spec(&[("eu", "prod", "batch:1")])
+        );
+        assert_eq!(
+            instance_state(update.target_state).spec(),
+            job_spec(&[("eu", "prod", "batch:2")])
+        );
     }
 
     async fn a_deployment_knows_what_it_was_built_on(world) {
@@ -101,23 +124,35 @@ conformance! {
         world.ok(attach_new("cache", "shop", "eu")).await;
         world.step().await;
         world.ok(update_instance("shop", "eu", None)).await;
-        let id = instance(world, "shop", "eu").await.last_attempted_deployment_id.unwrap();
+        let id = instance(world, "shop", "eu")
+            .await
+            .last_attempted_deployment_id
+            .unwrap();
         let state = instance_state(deployment(world, &id).await.target_state);
         assert_eq!(
             state.last_successful_service_pipeline_deployment_id,
             pipeline(world, "shop").await.last_succeeded_deployment_id,
         );
-        let component = component(world, "cache").await.last_succeeded_deployment_id.unwrap();
+        let component = component(world, "cache")
+            .await
+            .last_succeeded_deployment_id
+            .unwrap();
         assert_eq!(state.last_successful_component_deployment_ids, [component]);
     }
 
     async fn a_deployment_of_a_pipeline_is_one_of_its_service(world) {
         shop(world).await;
-        let id = pipeline(world, "shop").await.last_succeeded_deployment_id.unwrap();
+        let id = pipeline(world, "shop")
+            .await
+            .last_succeeded_deployment_id
+            .unwrap();
         let found = deployment(world, &id).await;
         assert_eq!(found.target_resource_type(), Kind::ServicePipeline);
         assert_eq!(found.target_arn(), arn("service/shop/pipeline"));
-        assert_eq!((found.service_name(), &found.service_instance_name), ("shop", &None));
+        assert_eq!(
+            (found.service_name(), &found.service_instance_name),
+            ("shop", &None)
+        );
         assert_eq!(found.environment_name(), "prod", "its first instance's");
         let Some(State::ServicePipeline(state)) = found.target_state.unwrap().state else {
             panic!("the state of something else");
@@ -137,14 +172,34 @@ conformance! {
         };
         assert_eq!(world.ok(all.clone()).await.deployment.unwrap().id(), id);
         for other in [
-            pb::GetDeploymentRequest { environment_name: text("test"), ..all.clone() },
-            pb::GetDeploymentRequest { service_name: text("shop"), ..all.clone() },
-            pb::GetDeploymentRequest { service_instance_name: text("us"), ..all.clone() },
-            pb::GetDeploymentRequest { component_name: text("cache"), ..all.clone() },
+            pb::GetDeploymentRequest {
+                environment_name: text("test"),
+                ..all.clone()
+            },
+            pb::GetDeploymentRequest {
+                service_name: text("shop"),
+                ..all.clone()
+            },
+            pb::GetDeploymentRequest {
+                service_instance_name: text("us"),
+                ..all.clone()
+            },
+            pb::GetDeploymentRequest {
+                component_name: text("cache"),
+                ..all.clone()
+            },
         ] {
-            world.fails(other).await.is(NOT_FOUND).because("RESOURCE_NOT_FOUND").says(&id);
+            world
+                .fails(other)
+                .await
+                .is(NOT_FOUND)
+                .because("RESOURCE_NOT_FOUND")
+                .says(&id);
         }
-        let half = pb::GetDeploymentRequest { service_name: None, ..all };
+        let half = pb::GetDeploymentRequest {
+            service_name: None,
+            ..all
+        };
         world.fails(half).await.is(INVALID).says("service_name");
     }
 
@@ -160,12 +215,21 @@ conformance! {
         world.step().await;
         world.ok(update_instance("batch", "eu", None)).await;
         let all = targets(world, pb::ListDeploymentsRequest::default()).await;
-        assert_eq!(all[..3], ["service/batch/service-instance/eu", "component/cache", "service/batch/service-instance/eu"]);
+        assert_eq!(
+            all[..3],
+            [
+                "service/batch/service-instance/eu",
+                "component/cache",
+                "service/batch/service-instance/eu"
+            ]
+        );
         assert_eq!(all.len(), 5, "and the two environments");
         let summaries = world.ok(of_service("batch")).await.deployments;
         assert_eq!(summaries[0].deployment_status(), Status::InProgress);
         assert_eq!(summaries[1].deployment_status(), Status::Succeeded);
-        assert!(summaries[0].created_at.unwrap().seconds > summaries[1].created_at.unwrap().seconds);
+        assert!(
+            summaries[0].created_at.unwrap().seconds > summaries[1].created_at.unwrap().seconds
+        );
         assert_eq!(summaries[0].target_resource_type(), Kind::ServiceInstance);
     }
 
@@ -174,18 +238,39 @@ conformance! {
         world.ok(create_component("cache")).await;
         world.step().await;
         let text = |text: &str| Some(text.to_owned());
-        let instances = ["service/shop/service-instance/eu", "service/shop/service-instance/us"];
-        assert_eq!(targets(world, of_service("shop")).await[0], "service/shop/pipeline");
+        let instances = [
+            "service/shop/service-instance/eu",
+            "service/shop/service-instance/us",
+        ];
+        assert_eq!(
+            targets(world, of_service("shop")).await[0],
+            "service/shop/pipeline"
+        );
         assert_eq!(targets(world, of_service("shop")).await.len(), 3);
-        let one = pb::ListDeploymentsRequest { service_instance_name: text("eu"), ..of_service("shop") };
+        let one = pb::ListDeploymentsRequest {
+            service_instance_name: text("eu"),
+            ..of_service("shop")
+        };
         assert_eq!(targets(world, one.clone()).await, instances[..1]);
-        let component = pb::ListDeploymentsRequest { component_name: text("cache"), ..Default::default() };
+        let component = pb::ListDeploymentsRequest {
+            component_name: text("cache"),
+            ..Default::default()
+        };
         assert_eq!(targets(world, component).await, ["component/cache"]);
-        let test = pb::ListDeploymentsRequest { environment_name: text("test"), ..Default::default() };
+        let test = pb::ListDeploymentsRequest {
+            environment_name: text("test"),
+            ..Default::default()
+        };
         assert_eq!(targets(world, test).await, ["environment/test"]);
-        let both = pb::ListDeploymentsRequest { environment_name: text("test"), ..one.clone() };
+        let both = pb::ListDeploymentsRequest {
+            environment_name: text("test"),
+            ..one.clone()
+        };
         assert!(targets(world, both).await.is_empty());
-        let half = pb::ListDeploymentsRequest { service_name: None, ..one };
+        let half = pb::ListDeploymentsRequest {
+            service_name: None,
+            ..one
+        };
         world.fails(half).await.is(INVALID).says("service_name");
     }
 
@@ -204,25 +289,41 @@ conformance! {
         };
         let first = world.ok(page(None)).await;
         let last = world.ok(page(first.next_token.clone())).await;
-        let ids: Vec<_> = first.deployments.iter().chain(&last.deployments).map(|d| d.id()).collect();
+        let ids: Vec<_> = first
+            .deployments
+            .iter()
+            .chain(&last.deployments)
+            .map(|d| d.id())
+            .collect();
         assert_eq!(ids, expected);
         assert_eq!(last.next_token, None);
         let filtered = pb::ListDeploymentsRequest {
             service_instance_name: Some("eu".to_owned()),
             ..page(first.next_token)
         };
-        world.fails(filtered).await.is(INVALID).because("INVALID_REQUEST").says("next_token");
+        world
+            .fails(filtered)
+            .await
+            .is(INVALID)
+            .because("INVALID_REQUEST")
+            .says("next_token");
     }
 
     async fn a_record_can_be_deleted_and_what_was_deployed_stays(world) {
         batch(world).await;
         let id = latest(world).await;
         let deleted = world.ok(delete(&id)).await.deployment.unwrap();
-        assert_eq!((deleted.id(), deleted.deployment_status()), (id.as_str(), Status::Succeeded));
+        assert_eq!(
+            (deleted.id(), deleted.deployment_status()),
+            (id.as_str(), Status::Succeeded)
+        );
         world.fails(get(&id)).await.is(NOT_FOUND);
         assert_eq!(world.ok(delete(&id)).await.deployment, None);
         assert!(targets(world, of_service("batch")).await.is_empty());
-        assert_eq!(instance_status(world, "batch", "eu").await, Status::Succeeded);
+        assert_eq!(
+            instance_status(world, "batch", "eu").await,
+            Status::Succeeded
+        );
         world.ok(update_instance("batch", "eu", None)).await;
     }
 
@@ -230,7 +331,12 @@ conformance! {
         batch(world).await;
         world.ok(update_instance("batch", "eu", None)).await;
         let id = latest(world).await;
-        world.fails(delete(&id)).await.is(INVALID).because("INVALID_REQUEST").says("under way");
+        world
+            .fails(delete(&id))
+            .await
+            .is(INVALID)
+            .because("INVALID_REQUEST")
+            .says("under way");
         world.step().await;
         world.ok(delete(&id)).await;
     }
@@ -240,17 +346,41 @@ conformance! {
         let first = latest(world).await;
         world.ok(update_instance("batch", "eu", None)).await;
         let id = latest(world).await;
-        world.ok(pb::CancelServiceInstanceDeploymentRequest {
-            service_name: "batch".to_owned(),
-            service_instance_name: "eu".to_owned(),
-        }).await;
-        assert_eq!(deployment(world, &id).await.deployment_status(), Status::Cancelling);
+        world
+            .ok(pb::CancelServiceInstanceDeploymentRequest {
+                service_name: "batch".to_owned(),
+                service_instance_name: "eu".to_owned(),
+            })
+            .await;
+        assert_eq!(
+            deployment(world, &id).await.deployment_status(),
+            Status::Cancelling
+        );
         world.step().await;
         let cancelled = deployment(world, &id).await;
         assert_eq!(cancelled.deployment_status(), Status::Cancelled);
-        assert_eq!(cancelled.deployment_status_message(), "User initiated cancellation.");
+        assert_eq!(
+            cancelled.deployment_status_message(),
+            "User initiated cancellation."
+        );
         assert_eq!(cancelled.completed_at, now(world));
         assert_eq!(cancelled.last_succeeded_deployment_id, Some(first));
+    }
+
+    async fn the_last_hundred_deployments_of_a_target_are_kept(world) {
+        batch(world).await;
+        let first = latest(world).await;
+        for _ in 0..100 {
+            world.ok(update_instance("batch", "eu", None)).await;
+            fail(world, "service/batch/service-instance/eu").await;
+        }
+        let kept = world.ok(of_service("batch")).await;
+        assert_eq!((kept.deployments.len(), kept.next_token), (100, None));
+        assert_eq!(
+            deployment(world, &first).await.id(),
+            first,
+            "the one that holds is never dropped"
+        );
     }
 
     async fn the_history_of_what_was_deleted_is_kept_for_ninety_days(world) {
@@ -262,12 +392,20 @@ conformance! {
         let deletion = deployment(world, &last).await;
         assert_eq!(deletion.deployment_status(), Status::DeleteComplete);
         assert_eq!(deletion.target_state, None);
-        assert_eq!(deletion.target_resource_created_at, first.target_resource_created_at);
+        assert_eq!(
+            deletion.target_resource_created_at,
+            first.target_resource_created_at
+        );
 
-        world.ok(create_job("batch", &[("eu", "prod", "batch:1")])).await;
+        world
+            .ok(create_job("batch", &[("eu", "prod", "batch:1")]))
+            .await;
         let history = world.ok(of_service("batch")).await.deployments;
         assert_eq!(history.len(), 3);
-        assert_ne!(history[0].target_resource_created_at, history[1].target_resource_created_at);
+        assert_ne!(
+            history[0].target_resource_created_at,
+            history[1].target_resource_created_at
+        );
 
         world.clock.advance(Duration::from_secs(90 * 24 * 3600));
         world.engine.settle().await.unwrap();

@@ -57,14 +57,22 @@ conformance! {
     async fn a_pipeline_takes_its_own_part_of_a_new_spec(world) {
         shop(world).await;
         let before = pipeline(world, "shop").await;
-        let updating = world.ok(update_pipeline("shop", changed())).await.pipeline.unwrap();
+        let updating = world
+            .ok(update_pipeline("shop", changed()))
+            .await
+            .pipeline
+            .unwrap();
         assert_eq!(updating.deployment_status(), Status::InProgress);
         assert_eq!(updating.spec, before.spec);
         assert_eq!(updating.last_deployment_attempted_at, now(world));
 
         world.step().await;
         let after = service(world, "shop").await;
-        assert!(after.spec().contains("make all") && after.spec().contains("shop:1"), "{}", after.spec());
+        assert!(
+            after.spec().contains("make all") && after.spec().contains("shop:1"),
+            "{}",
+            after.spec()
+        );
         assert!(!after.spec().contains("shop:9"), "{}", after.spec());
         let pipeline = after.pipeline.unwrap();
         assert_eq!(pipeline.deployment_status(), Status::Succeeded);
@@ -83,7 +91,10 @@ conformance! {
         world.ok(request).await;
         world.step().await;
         assert_eq!(pipeline(world, "shop").await.template_minor_version(), "1");
-        assert_eq!(instance(world, "shop", "eu").await.template_minor_version(), "0");
+        assert_eq!(
+            instance(world, "shop", "eu").await.template_minor_version(),
+            "0"
+        );
 
         release(world, "web", None).await;
         let request = pb::UpdateServicePipelineRequest {
@@ -104,12 +115,20 @@ conformance! {
             template_minor_version: Some("7".to_owned()),
             ..update_pipeline("shop", changed())
         };
-        world.fails(request.clone()).await.is(NOT_FOUND).says("service-template/web:1.7");
+        world
+            .fails(request.clone())
+            .await
+            .is(NOT_FOUND)
+            .says("service-template/web:1.7");
         let current = pb::UpdateServicePipelineRequest {
             deployment_type: Mode::CurrentVersion.into(),
             ..request
         };
-        world.fails(current).await.is(INVALID).says("template_minor_version must be left out");
+        world
+            .fails(current)
+            .await
+            .is(INVALID)
+            .says("template_minor_version must be left out");
     }
 
     async fn current_values_are_filled_in(world) {
@@ -127,24 +146,47 @@ conformance! {
             deployment_type: Mode::None.into(),
             ..update_pipeline("shop", spec)
         };
-        let after = world.ok(none(before.spec().to_owned())).await.pipeline.unwrap();
-        assert_eq!(after.last_attempted_deployment_id, before.last_attempted_deployment_id);
+        let after = world
+            .ok(none(before.spec().to_owned()))
+            .await
+            .pipeline
+            .unwrap();
+        assert_eq!(
+            after.last_attempted_deployment_id,
+            before.last_attempted_deployment_id
+        );
         world.fails(none(changed())).await.is(INVALID).says("spec");
     }
 
     async fn a_pipelines_inputs_are_checked(world) {
         shop(world).await;
         let spec = web_spec("", &[("eu", "prod", "shop:1")]);
-        world.fails(update_pipeline("shop", spec)).await.is(INVALID).says("pipeline.tests");
-        world.fails(update_pipeline("shop", String::new())).await.is(INVALID).says("'spec'");
+        world
+            .fails(update_pipeline("shop", spec))
+            .await
+            .is(INVALID)
+            .says("pipeline.tests");
+        world
+            .fails(update_pipeline("shop", String::new()))
+            .await
+            .is(INVALID)
+            .says("'spec'");
     }
 
     async fn a_pipeline_is_deployed_once_at_a_time(world) {
         shop(world).await;
         world.ok(update_pipeline("shop", changed())).await;
-        world.fails(update_pipeline("shop", changed())).await.is(CONFLICT).because("IN_PROGRESS")
+        world
+            .fails(update_pipeline("shop", changed()))
+            .await
+            .is(CONFLICT)
+            .because("IN_PROGRESS")
             .says("service/shop/pipeline is IN_PROGRESS");
-        world.fails(edit("shop", &changed())).await.is(CONFLICT).because("IN_PROGRESS");
+        world
+            .fails(edit("shop", &changed()))
+            .await
+            .is(CONFLICT)
+            .because("IN_PROGRESS");
     }
 
     async fn a_cancelled_update_leaves_what_was_there(world) {
@@ -158,20 +200,37 @@ conformance! {
         assert_eq!(after.spec, before.spec);
         let pipeline = after.pipeline.unwrap();
         assert_eq!(pipeline.deployment_status(), Status::Cancelled);
-        assert_eq!(pipeline.deployment_status_message(), "User initiated cancellation.");
+        assert_eq!(
+            pipeline.deployment_status_message(),
+            "User initiated cancellation."
+        );
         assert_eq!(pipeline.spec, before.pipeline.unwrap().spec);
     }
 
     async fn only_an_update_under_way_can_be_cancelled(world) {
         platform(world).await;
-        world.ok(create_web("shop", &[("eu", "prod", "shop:1")])).await;
+        world
+            .ok(create_web("shop", &[("eu", "prod", "shop:1")]))
+            .await;
         world.step().await;
-        world.fails(cancel("shop")).await.is(CONFLICT).because("IN_PROGRESS");
+        world
+            .fails(cancel("shop"))
+            .await
+            .is(CONFLICT)
+            .because("IN_PROGRESS");
         world.step().await;
-        world.fails(cancel("shop")).await.is(CONFLICT).because("PRECONDITION_FAILED")
+        world
+            .fails(cancel("shop"))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED")
             .says("no deployment in progress");
         world.fails(cancel("none")).await.is(NOT_FOUND).says("none");
-        world.fails(cancel("")).await.is(INVALID).says("'serviceName'");
+        world
+            .fails(cancel(""))
+            .await
+            .is(INVALID)
+            .says("'serviceName'");
     }
 
     async fn a_failed_update_leaves_what_was_there(world) {
@@ -199,17 +258,31 @@ conformance! {
         let first = pipeline(world, "shop").await.last_succeeded_deployment_id;
         assert_eq!(world.ok(outputs(None)).await.outputs, []);
         world.ok(update_pipeline("shop", changed())).await;
-        world.ok(pb::NotifyResourceDeploymentStatusChangeRequest {
-            outputs: vec![output("endpoint", "ci.example.com")],
-            ..report("service/shop/pipeline", ResourceDeploymentStatus::Succeeded)
-        }).await;
+        world
+            .ok(pb::NotifyResourceDeploymentStatusChangeRequest {
+                outputs: vec![output("endpoint", "ci.example.com")],
+                ..report("service/shop/pipeline", ResourceDeploymentStatus::Succeeded)
+            })
+            .await;
         let second = pipeline(world, "shop").await.last_succeeded_deployment_id;
-        assert_eq!(world.ok(outputs(None)).await.outputs, [output("endpoint", "ci.example.com")]);
-        assert_eq!(world.ok(outputs(second)).await.outputs, [output("endpoint", "ci.example.com")]);
+        assert_eq!(
+            world.ok(outputs(None)).await.outputs,
+            [output("endpoint", "ci.example.com")]
+        );
+        assert_eq!(
+            world.ok(outputs(second)).await.outputs,
+            [output("endpoint", "ci.example.com")]
+        );
         assert_eq!(world.ok(outputs(first)).await.outputs, []);
-        let other = instance(world, "shop", "eu").await.last_succeeded_deployment_id;
+        let other = instance(world, "shop", "eu")
+            .await
+            .last_succeeded_deployment_id;
         world.fails(outputs(other)).await.is(NOT_FOUND);
-        world.fails(outputs(Some("1".to_owned()))).await.is(INVALID).says("'deploymentId'");
+        world
+            .fails(outputs(Some("1".to_owned())))
+            .await
+            .is(INVALID)
+            .says("'deploymentId'");
     }
 
     async fn a_service_without_a_pipeline_has_none_to_address(world) {
@@ -218,17 +291,24 @@ conformance! {
         let refusals = [
             world.fails(update_pipeline("batch", spec)).await,
             world.fails(cancel("batch")).await,
-            world.fails(pb::ListServicePipelineOutputsRequest {
-                service_name: "batch".to_owned(),
-                ..outputs(None)
-            }).await,
-            world.fails(pb::ListServicePipelineProvisionedResourcesRequest {
-                service_name: "batch".to_owned(),
-                next_token: None,
-            }).await,
+            world
+                .fails(pb::ListServicePipelineOutputsRequest {
+                    service_name: "batch".to_owned(),
+                    ..outputs(None)
+                })
+                .await,
+            world
+                .fails(pb::ListServicePipelineProvisionedResourcesRequest {
+                    service_name: "batch".to_owned(),
+                    next_token: None,
+                })
+                .await,
         ];
         for refusal in refusals {
-            refusal.is(NOT_FOUND).because("RESOURCE_NOT_FOUND").says("service/batch/pipeline");
+            refusal
+                .is(NOT_FOUND)
+                .because("RESOURCE_NOT_FOUND")
+                .says("service/batch/pipeline");
         }
     }
 
@@ -243,8 +323,12 @@ conformance! {
 
     async fn a_terraform_pipeline_needs_the_accounts_repository(world) {
         onprem(world).await;
-        world.fails(create_terraform_shop()).await.is(INVALID)
-            .says("pipeline_provisioning_repository").says("UpdateAccountSettings");
+        world
+            .fails(create_terraform_shop())
+            .await
+            .is(INVALID)
+            .says("pipeline_provisioning_repository")
+            .says("UpdateAccountSettings");
         set_up_account(world).await;
         world.ok(create_terraform_shop()).await;
     }
@@ -255,7 +339,10 @@ conformance! {
         world.ok(create_terraform_shop()).await;
         succeed(world, "service/shop/service-instance/eu").await;
         world.settle().await;
-        assert_eq!(pipeline(world, "shop").await.deployment_status(), Status::InProgress);
+        assert_eq!(
+            pipeline(world, "shop").await.deployment_status(),
+            Status::InProgress
+        );
         succeed(world, "service/shop/pipeline").await;
         assert_eq!(status(world, "shop").await, ServiceStatus::Active);
     }
@@ -269,6 +356,12 @@ conformance! {
         world.engine.settle().await.unwrap();
         let failed = service(world, "shop").await;
         assert_eq!(failed.status(), ServiceStatus::CreateFailed);
-        assert!(failed.pipeline.unwrap().deployment_status_message().contains("Nobody reported"));
+        assert!(
+            failed
+                .pipeline
+                .unwrap()
+                .deployment_status_message()
+                .contains("Nobody reported")
+        );
     }
 }

@@ -14,21 +14,39 @@ const CONFLICT: &str = "ConflictException";
 conformance! {
     async fn a_service_deploys_its_instances_first_and_then_its_pipeline(world) {
         platform(world).await;
-        let request = create_web("shop", &[("eu", "prod", "shop:1"), ("us", "test", "shop:1")]);
+        let request = create_web(
+            "shop",
+            &[("eu", "prod", "shop:1"), ("us", "test", "shop:1")],
+        );
         let created = world.ok(request.clone()).await.service.unwrap();
-        assert_eq!(created.arn(), "arn:aws:proton:us-east-1:123456789012:service/shop");
+        assert_eq!(
+            created.arn(),
+            "arn:aws:proton:us-east-1:123456789012:service/shop"
+        );
         assert_eq!(created.status(), Status::CreateInProgress);
         assert_eq!(created.template_name(), "web");
         assert_eq!(created.branch_name(), "main");
         assert_eq!(created.created_at, now(world));
         assert_eq!((&created.spec, &created.pipeline), (&None, &None));
-        assert_eq!(instance_status(world, "shop", "eu").await, Deployment::InProgress);
+        assert_eq!(
+            instance_status(world, "shop", "eu").await,
+            Deployment::InProgress
+        );
 
         world.step().await;
         assert_eq!(status(world, "shop").await, Status::CreateInProgress);
-        assert_eq!(instance_status(world, "shop", "eu").await, Deployment::Succeeded);
-        assert_eq!(instance_status(world, "shop", "us").await, Deployment::Succeeded);
-        assert_eq!(pipeline(world, "shop").await.deployment_status(), Deployment::InProgress);
+        assert_eq!(
+            instance_status(world, "shop", "eu").await,
+            Deployment::Succeeded
+        );
+        assert_eq!(
+            instance_status(world, "shop", "us").await,
+            Deployment::Succeeded
+        );
+        assert_eq!(
+            pipeline(world, "shop").await.deployment_status(),
+            Deployment::InProgress
+        );
 
         world.step().await;
         let active = service(world, "shop").await;
@@ -37,12 +55,20 @@ conformance! {
         let pipeline = active.pipeline.unwrap();
         assert_eq!(pipeline.arn(), arn("service/shop/pipeline"));
         assert_eq!(pipeline.deployment_status(), Deployment::Succeeded);
-        assert_eq!((pipeline.template_major_version(), pipeline.template_minor_version()), ("1", "0"));
+        assert_eq!(
+            (
+                pipeline.template_major_version(),
+                pipeline.template_minor_version()
+            ),
+            ("1", "0")
+        );
     }
 
     async fn a_service_without_a_pipeline_is_active_after_its_instances(world) {
         platform(world).await;
-        world.ok(create_job("batch", &[("eu", "prod", "batch:1")])).await;
+        world
+            .ok(create_job("batch", &[("eu", "prod", "batch:1")]))
+            .await;
         world.step().await;
         let active = service(world, "batch").await;
         assert_eq!(active.status(), Status::Active);
@@ -53,15 +79,34 @@ conformance! {
         platform(world).await;
         let complete = create_web("shop", &[("eu", "prod", "shop:1")]);
         for (request, missing) in [
-            (pb::CreateServiceRequest { repository_id: None, ..complete.clone() }, "repository_id"),
-            (pb::CreateServiceRequest { branch_name: None, ..complete.clone() }, "branch_name"),
             (
-                pb::CreateServiceRequest { repository_connection_arn: None, ..complete.clone() },
+                pb::CreateServiceRequest {
+                    repository_id: None,
+                    ..complete.clone()
+                },
+                "repository_id",
+            ),
+            (
+                pb::CreateServiceRequest {
+                    branch_name: None,
+                    ..complete.clone()
+                },
+                "branch_name",
+            ),
+            (
+                pb::CreateServiceRequest {
+                    repository_connection_arn: None,
+                    ..complete.clone()
+                },
                 "repository_connection_arn",
             ),
         ] {
             let refusal = world.fails(request).await;
-            refusal.is(INVALID).because("INVALID_REQUEST").says(missing).says("is required");
+            refusal
+                .is(INVALID)
+                .because("INVALID_REQUEST")
+                .says(missing)
+                .says("is required");
         }
     }
 
@@ -71,7 +116,11 @@ conformance! {
             repository_id: Some("acme/batch".to_owned()),
             ..create_job("batch", &[("eu", "prod", "batch:1")])
         };
-        world.fails(request).await.is(INVALID).says("repository_id must be left out");
+        world
+            .fails(request)
+            .await
+            .is(INVALID)
+            .says("repository_id must be left out");
     }
 
     async fn a_missing_template_version_is_named_by_its_arn(world) {
@@ -89,9 +138,21 @@ conformance! {
             template_major_version: "4".to_owned(),
             ..complete.clone()
         };
-        world.fails(no_major).await.is(NOT_FOUND).says("service-template/job:4");
-        let no_template = pb::CreateServiceRequest { template_name: "none".to_owned(), ..complete };
-        world.fails(no_template).await.is(NOT_FOUND).because("RESOURCE_NOT_FOUND").says("none");
+        world
+            .fails(no_major)
+            .await
+            .is(NOT_FOUND)
+            .says("service-template/job:4");
+        let no_template = pb::CreateServiceRequest {
+            template_name: "none".to_owned(),
+            ..complete
+        };
+        world
+            .fails(no_template)
+            .await
+            .is(NOT_FOUND)
+            .because("RESOURCE_NOT_FOUND")
+            .says("none");
     }
 
     async fn a_draft_is_deployed_only_where_it_is_named(world) {
@@ -102,10 +163,22 @@ conformance! {
             template_minor_version: Some("0".to_owned()),
             ..create_job("batch", &[("eu", "prod", "batch:1")])
         };
-        world.fails(named.clone()).await.is(CONFLICT).because("IN_PROGRESS").says("being registered");
+        world
+            .fails(named.clone())
+            .await
+            .is(CONFLICT)
+            .because("IN_PROGRESS")
+            .says("being registered");
         world.step().await;
-        let unnamed = pb::CreateServiceRequest { template_minor_version: None, ..named.clone() };
-        world.fails(unnamed).await.is(NOT_FOUND).says("no minor version of it is published");
+        let unnamed = pb::CreateServiceRequest {
+            template_minor_version: None,
+            ..named.clone()
+        };
+        world
+            .fails(unnamed)
+            .await
+            .is(NOT_FOUND)
+            .says("no minor version of it is published");
         world.ok(named).await;
     }
 
@@ -115,7 +188,11 @@ conformance! {
             spec: "proton: ServiceSpec\ninstances:\n  - name: \"eu\n".to_owned(),
             ..create_job("batch", &[])
         };
-        world.fails(request).await.is(INVALID).because("INVALID_REQUEST")
+        world
+            .fails(request)
+            .await
+            .is(INVALID)
+            .because("INVALID_REQUEST")
             .says("The provided Service Spec file was not correctly formatted.")
             .says("line 3");
     }
@@ -123,11 +200,23 @@ conformance! {
     async fn a_spec_must_be_one_of_a_service_with_a_list_of_instances(world) {
         platform(world).await;
         for (spec, problem) in [
-            ("proton: EnvironmentSpec\ninstances: []\n", "must be ServiceSpec"),
-            ("proton: ServiceSpec\ninstances: {}\n", "instances must be a list with an instance"),
-            ("proton: ServiceSpec\n", "instances must be a list with an instance"),
+            (
+                "proton: EnvironmentSpec\ninstances: []\n",
+                "must be ServiceSpec",
+            ),
+            (
+                "proton: ServiceSpec\ninstances: {}\n",
+                "instances must be a list with an instance",
+            ),
+            (
+                "proton: ServiceSpec\n",
+                "instances must be a list with an instance",
+            ),
         ] {
-            let request = pb::CreateServiceRequest { spec: spec.to_owned(), ..create_job("batch", &[]) };
+            let request = pb::CreateServiceRequest {
+                spec: spec.to_owned(),
+                ..create_job("batch", &[])
+            };
             let refusal = world.fails(request).await;
             refusal.is(INVALID).says("was not correctly formatted");
             let said = refusal.message.replace('`', "").replace(": ", " ");
@@ -144,8 +233,13 @@ conformance! {
                 .to_owned(),
             ..create_web("shop", &[])
         };
-        world.fails(request).await.is(INVALID)
-            .says("instances[0].spec.port").says("instances[1].spec").says("pipeline");
+        world
+            .fails(request)
+            .await
+            .is(INVALID)
+            .says("instances[0].spec.port")
+            .says("instances[1].spec")
+            .says("pipeline");
     }
 
     async fn a_spec_has_51200_characters_at_most(world) {
@@ -155,8 +249,13 @@ conformance! {
             spec: format!("{spec}{}", "é".repeat(length - spec.chars().count())),
             ..create_job("batch", &[])
         };
-        world.fails(request(51_201)).await.is(INVALID).because("INVALID_REQUEST")
-            .says("Value at 'spec'").says("less than or equal to 51200");
+        world
+            .fails(request(51_201))
+            .await
+            .is(INVALID)
+            .because("INVALID_REQUEST")
+            .says("Value at 'spec'")
+            .says("less than or equal to 51200");
         world.ok(request(51_200)).await;
     }
 
@@ -165,11 +264,27 @@ conformance! {
         onprem(world).await;
         world.ok(create_environment("young")).await;
         let request = |environment| create_job("batch", &[("eu", environment, "batch:1")]);
-        world.fails(request("nowhere")).await.is(NOT_FOUND).says("nowhere");
-        world.fails(request("onprem")).await.is(INVALID).says("not compatible with environment/onprem");
-        world.fails(request("young")).await.is(CONFLICT).because("IN_PROGRESS");
+        world
+            .fails(request("nowhere"))
+            .await
+            .is(NOT_FOUND)
+            .says("nowhere");
+        world
+            .fails(request("onprem"))
+            .await
+            .is(INVALID)
+            .says("not compatible with environment/onprem");
+        world
+            .fails(request("young"))
+            .await
+            .is(CONFLICT)
+            .because("IN_PROGRESS");
         fail(world, "environment/young").await;
-        world.fails(request("young")).await.is(CONFLICT).because("PRECONDITION_FAILED");
+        world
+            .fails(request("young"))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED");
     }
 
     async fn creating_again_returns_the_original_as_it_is_now(world) {
@@ -185,7 +300,11 @@ conformance! {
     async fn creating_again_with_other_parameters_is_a_mismatch(world) {
         batch(world).await;
         let request = create_job("batch", &[("eu", "prod", "batch:2")]);
-        world.fails(request).await.is(INVALID).because("IDEMPOTENCY_MISMATCH")
+        world
+            .fails(request)
+            .await
+            .is(INVALID)
+            .because("IDEMPOTENCY_MISMATCH")
             .says("Idempotent parameter mismatch");
     }
 
@@ -193,29 +312,55 @@ conformance! {
         batch(world).await;
         world.ok(update_instance("batch", "eu", None)).await;
         let request = create_job("batch", &[("eu", "prod", "batch:1")]);
-        world.fails(request).await.is(CONFLICT).because("ALREADY_EXISTS");
+        world
+            .fails(request)
+            .await
+            .is(CONFLICT)
+            .because("ALREADY_EXISTS");
     }
 
     async fn a_service_has_twenty_instances_at_most(world) {
         platform(world).await;
         let names: Vec<_> = (0..21).map(|number| format!("i{number}")).collect();
-        let instances: Vec<_> = names.iter().map(|name| (name.as_str(), "prod", "a:1")).collect();
-        world.fails(create_job("batch", &instances)).await
-            .is("ServiceQuotaExceededException").because("QUOTA_EXCEEDED");
+        let instances: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), "prod", "a:1"))
+            .collect();
+        world
+            .fails(create_job("batch", &instances))
+            .await
+            .is("ServiceQuotaExceededException")
+            .because("QUOTA_EXCEEDED");
         world.ok(create_job("batch", &instances[..20])).await;
         world.step().await;
-        world.fails(edit("batch", &job_spec(&instances))).await.is("ServiceQuotaExceededException");
+        world
+            .fails(edit("batch", &job_spec(&instances)))
+            .await
+            .is("ServiceQuotaExceededException");
     }
 
     async fn a_failed_instance_fails_the_creation_and_spares_the_pipeline(world) {
         platform(world).await;
-        world.ok(create_web("shop", &[("eu", "prod", "shop:1"), ("us", "prod", "shop:1")])).await;
+        world
+            .ok(create_web(
+                "shop",
+                &[("eu", "prod", "shop:1"), ("us", "prod", "shop:1")],
+            ))
+            .await;
         fail(world, "service/shop/service-instance/us").await;
-        assert_eq!(status(world, "shop").await, Status::CreateInProgress, "eu is still under way");
+        assert_eq!(
+            status(world, "shop").await,
+            Status::CreateInProgress,
+            "eu is still under way"
+        );
         world.step().await;
         let failed = service(world, "shop").await;
         assert_eq!(failed.status(), Status::CreateFailed);
-        assert!(failed.status_message().contains(&arn("service/shop/service-instance/us")));
+        assert!(
+            failed
+                .status_message()
+                .contains(&arn("service/shop/service-instance/us"))
+        );
         let pipeline = failed.pipeline.unwrap();
         assert_eq!(pipeline.deployment_status(), Deployment::Failed);
         assert_eq!(
@@ -225,17 +370,25 @@ conformance! {
         );
         let us = instance(world, "shop", "us").await;
         assert_eq!(us.deployment_status_message(), "out of addresses");
-        assert_eq!(instance_status(world, "shop", "eu").await, Deployment::Succeeded);
+        assert_eq!(
+            instance_status(world, "shop", "eu").await,
+            Deployment::Succeeded
+        );
     }
 
     async fn a_failed_pipeline_fails_the_creation(world) {
         platform(world).await;
-        world.ok(create_web("shop", &[("eu", "prod", "shop:1")])).await;
+        world
+            .ok(create_web("shop", &[("eu", "prod", "shop:1")]))
+            .await;
         world.step().await;
         fail(world, "service/shop/pipeline").await;
         let failed = service(world, "shop").await;
         assert_eq!(failed.status(), Status::CreateFailed);
-        assert_eq!(failed.pipeline.unwrap().deployment_status_message(), "out of addresses");
+        assert_eq!(
+            failed.pipeline.unwrap().deployment_status_message(),
+            "out of addresses"
+        );
     }
 
     async fn a_service_whose_creation_failed_can_be_repaired(world) {
@@ -245,12 +398,18 @@ conformance! {
         fail(world, "service/shop/service-instance/eu").await;
         world.ok(update_instance("shop", "eu", None)).await;
         world.step().await;
-        assert_eq!(instance_status(world, "shop", "eu").await, Deployment::Succeeded);
+        assert_eq!(
+            instance_status(world, "shop", "eu").await,
+            Deployment::Succeeded
+        );
         world.ok(edit("shop", &request.spec)).await;
         world.step().await;
         let repaired = service(world, "shop").await;
         assert_eq!(repaired.status(), Status::Active);
-        assert_eq!(repaired.pipeline.unwrap().deployment_status(), Deployment::Succeeded);
+        assert_eq!(
+            repaired.pipeline.unwrap().deployment_status(),
+            Deployment::Succeeded
+        );
     }
 
     async fn a_new_description_alone_leaves_a_service_active(world) {
@@ -265,26 +424,50 @@ conformance! {
         assert_eq!(updated.status(), Status::Active);
         assert_eq!(updated.description(), "nightly");
         assert_eq!(updated.last_modified_at, now(world));
-        assert_eq!(instance_status(world, "batch", "eu").await, Deployment::Succeeded);
+        assert_eq!(
+            instance_status(world, "batch", "eu").await,
+            Deployment::Succeeded
+        );
     }
 
     async fn an_edit_adds_then_removes_then_ships_the_pipeline(world) {
         shop(world).await;
         let before = service(world, "shop").await;
-        let spec = web_spec("make test", &[("eu", "prod", "shop:1"), ("ap", "test", "shop:1")]);
+        let spec = web_spec(
+            "make test",
+            &[("eu", "prod", "shop:1"), ("ap", "test", "shop:1")],
+        );
         let edited = world.ok(edit("shop", &spec)).await.service.unwrap();
         assert_eq!(edited.status(), Status::UpdateInProgress);
-        assert_eq!(edited.spec, before.spec, "the old spec holds until the new one is in place");
-        assert_eq!(instance_status(world, "shop", "ap").await, Deployment::InProgress);
-        assert_eq!(instance_status(world, "shop", "us").await, Deployment::Succeeded);
+        assert_eq!(
+            edited.spec, before.spec,
+            "the old spec holds until the new one is in place"
+        );
+        assert_eq!(
+            instance_status(world, "shop", "ap").await,
+            Deployment::InProgress
+        );
+        assert_eq!(
+            instance_status(world, "shop", "us").await,
+            Deployment::Succeeded
+        );
 
         world.step().await;
-        assert_eq!(instance_status(world, "shop", "ap").await, Deployment::Succeeded);
-        assert_eq!(instance_status(world, "shop", "us").await, Deployment::DeleteInProgress);
+        assert_eq!(
+            instance_status(world, "shop", "ap").await,
+            Deployment::Succeeded
+        );
+        assert_eq!(
+            instance_status(world, "shop", "us").await,
+            Deployment::DeleteInProgress
+        );
 
         world.step().await;
         assert_eq!(instances(world, "shop").await, ["ap", "eu"]);
-        assert_eq!(pipeline(world, "shop").await.deployment_status(), Deployment::InProgress);
+        assert_eq!(
+            pipeline(world, "shop").await.deployment_status(),
+            Deployment::InProgress
+        );
 
         world.step().await;
         let after = service(world, "shop").await;
@@ -293,11 +476,14 @@ conformance! {
 
     async fn current_values_are_kept_where_a_spec_says_so(world) {
         shop(world).await;
-        let spec = web_spec("${Proton::CURRENT_VAL}", &[
-            ("eu", "prod", "${Proton::CURRENT_VAL}"),
-            ("us", "prod", "${Proton::CURRENT_VAL}"),
-            ("ap", "test", "shop:2"),
-        ]);
+        let spec = web_spec(
+            "${Proton::CURRENT_VAL}",
+            &[
+                ("eu", "prod", "${Proton::CURRENT_VAL}"),
+                ("us", "prod", "${Proton::CURRENT_VAL}"),
+                ("ap", "test", "shop:2"),
+            ],
+        );
         world.ok(edit("shop", &spec)).await;
         world.settle().await;
         let edited = service(world, "shop").await;
@@ -308,44 +494,91 @@ conformance! {
 
     async fn a_current_value_that_is_not_there_is_refused(world) {
         batch(world).await;
-        let spec = job_spec(&[("eu", "prod", "batch:1"), ("us", "prod", "${Proton::CURRENT_VAL}")]);
-        world.fails(edit("batch", &spec)).await.is(INVALID)
-            .says("instances[1].spec.image").says("the current spec has no value there");
+        let spec = job_spec(&[
+            ("eu", "prod", "batch:1"),
+            ("us", "prod", "${Proton::CURRENT_VAL}"),
+        ]);
+        world
+            .fails(edit("batch", &spec))
+            .await
+            .is(INVALID)
+            .says("instances[1].spec.image")
+            .says("the current spec has no value there");
     }
 
     async fn an_edit_cannot_change_what_stays(world) {
         shop(world).await;
-        let changed = web_spec("make test", &[("eu", "prod", "shop:2"), ("us", "prod", "shop:1")]);
-        world.fails(edit("shop", &changed)).await.is(INVALID)
-            .says("instance `eu` differs").says("UpdateServiceInstance");
-        let moved = web_spec("make test", &[("eu", "test", "shop:1"), ("us", "prod", "shop:1")]);
-        world.fails(edit("shop", &moved)).await.is(INVALID).says("instance `eu` differs");
-        let piped = web_spec("true", &[("eu", "prod", "shop:1"), ("us", "prod", "shop:1")]);
-        world.fails(edit("shop", &piped)).await.is(INVALID)
-            .says("pipeline").says("UpdateServicePipeline");
+        let changed = web_spec(
+            "make test",
+            &[("eu", "prod", "shop:2"), ("us", "prod", "shop:1")],
+        );
+        world
+            .fails(edit("shop", &changed))
+            .await
+            .is(INVALID)
+            .says("instance `eu` differs")
+            .says("UpdateServiceInstance");
+        let moved = web_spec(
+            "make test",
+            &[("eu", "test", "shop:1"), ("us", "prod", "shop:1")],
+        );
+        world
+            .fails(edit("shop", &moved))
+            .await
+            .is(INVALID)
+            .says("instance `eu` differs");
+        let piped = web_spec(
+            "true",
+            &[("eu", "prod", "shop:1"), ("us", "prod", "shop:1")],
+        );
+        world
+            .fails(edit("shop", &piped))
+            .await
+            .is(INVALID)
+            .says("pipeline")
+            .says("UpdateServicePipeline");
         assert_eq!(status(world, "shop").await, Status::Active);
     }
 
     async fn an_edit_keeps_at_least_one_instance(world) {
         batch(world).await;
-        world.fails(edit("batch", "proton: ServiceSpec\ninstances: []\n")).await.is(INVALID);
+        world
+            .fails(edit("batch", "proton: ServiceSpec\ninstances: []\n"))
+            .await
+            .is(INVALID);
     }
 
     async fn a_new_instance_that_fails_is_removed_and_the_old_spec_stays(world) {
         shop(world).await;
         let before = service(world, "shop").await;
-        let spec = web_spec("make test", &[("eu", "prod", "shop:1"), ("ap", "test", "shop:1")]);
+        let spec = web_spec(
+            "make test",
+            &[("eu", "prod", "shop:1"), ("ap", "test", "shop:1")],
+        );
         world.ok(edit("shop", &spec)).await;
         fail(world, "service/shop/service-instance/ap").await;
-        assert_eq!(status(world, "shop").await, Status::UpdateFailedCleanupInProgress);
-        assert_eq!(instance_status(world, "shop", "ap").await, Deployment::DeleteInProgress);
+        assert_eq!(
+            status(world, "shop").await,
+            Status::UpdateFailedCleanupInProgress
+        );
+        assert_eq!(
+            instance_status(world, "shop", "ap").await,
+            Deployment::DeleteInProgress
+        );
 
         world.step().await;
         let after = service(world, "shop").await;
         assert_eq!(after.status(), Status::UpdateFailedCleanupComplete);
-        assert!(after.status_message().contains("service-instance/ap] failed to deploy"));
+        assert!(
+            after
+                .status_message()
+                .contains("service-instance/ap] failed to deploy")
+        );
         assert_eq!(after.spec, before.spec);
-        assert_eq!(after.pipeline, before.pipeline, "the pipeline is left alone");
+        assert_eq!(
+            after.pipeline, before.pipeline,
+            "the pipeline is left alone"
+        );
         assert_eq!(instances(world, "shop").await, ["eu", "us"]);
     }
 
@@ -355,12 +588,24 @@ conformance! {
         world.ok(edit("batch", &both)).await;
         fail(world, "service/batch/service-instance/us").await;
         fail(world, "service/batch/service-instance/us").await;
-        assert_eq!(status(world, "batch").await, Status::UpdateFailedCleanupFailed);
-        assert_eq!(instance_status(world, "batch", "us").await, Deployment::DeleteFailed);
+        assert_eq!(
+            status(world, "batch").await,
+            Status::UpdateFailedCleanupFailed
+        );
+        assert_eq!(
+            instance_status(world, "batch", "us").await,
+            Deployment::DeleteFailed
+        );
 
-        world.fails(edit("batch", &both)).await.is(CONFLICT).because("PRECONDITION_FAILED")
+        world
+            .fails(edit("batch", &both))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED")
             .says("service-instance/us");
-        world.ok(edit("batch", &job_spec(&[("eu", "prod", "batch:1")]))).await;
+        world
+            .ok(edit("batch", &job_spec(&[("eu", "prod", "batch:1")])))
+            .await;
         world.settle().await;
         assert_eq!(status(world, "batch").await, Status::Active);
         assert_eq!(instances(world, "batch").await, ["eu"]);
@@ -371,11 +616,18 @@ conformance! {
         let spec = web_spec("make test", &[("eu", "prod", "shop:1")]);
         world.ok(edit("shop", &spec)).await;
         fail(world, "service/shop/service-instance/us").await;
-        assert_eq!(pipeline(world, "shop").await.deployment_status(), Deployment::InProgress);
+        assert_eq!(
+            pipeline(world, "shop").await.deployment_status(),
+            Deployment::InProgress
+        );
         world.step().await;
         let after = service(world, "shop").await;
         assert_eq!(after.status(), Status::UpdateCompleteCleanupFailed);
-        assert!(after.status_message().contains("service-instance/us] could not be deleted"));
+        assert!(
+            after
+                .status_message()
+                .contains("service-instance/us] could not be deleted")
+        );
         assert_eq!(after.spec, Some(spec.clone()));
 
         world.ok(edit("shop", &spec)).await;
@@ -391,29 +643,47 @@ conformance! {
         world.step().await;
         fail(world, "service/shop/pipeline").await;
         let after = service(world, "shop").await;
-        assert_eq!((after.status(), after.spec), (Status::UpdateFailed, Some(spec)));
-        assert_eq!(after.pipeline.unwrap().deployment_status(), Deployment::Failed);
+        assert_eq!(
+            (after.status(), after.spec),
+            (Status::UpdateFailed, Some(spec))
+        );
+        assert_eq!(
+            after.pipeline.unwrap().deployment_status(),
+            Deployment::Failed
+        );
         assert_eq!(instances(world, "shop").await, ["eu"]);
     }
 
     async fn nothing_else_is_accepted_while_a_service_is_edited(world) {
         shop(world).await;
-        let spec = web_spec("make test", &[("eu", "prod", "shop:1"), ("us", "prod", "shop:1"), ("ap", "prod", "a:1")]);
+        let spec = web_spec(
+            "make test",
+            &[
+                ("eu", "prod", "shop:1"),
+                ("us", "prod", "shop:1"),
+                ("ap", "prod", "a:1"),
+            ],
+        );
         world.ok(edit("shop", &spec)).await;
         let refusals = [
             world.fails(edit("shop", &spec)).await,
             world.fails(delete_service("shop")).await,
             world.fails(update_instance("shop", "eu", None)).await,
             world.fails(update_pipeline("shop", spec.clone())).await,
-            world.fails(pb::CreateServiceInstanceRequest {
-                service_name: "shop".to_owned(),
-                name: "sa".to_owned(),
-                spec: job_spec(&[("sa", "prod", "shop:1")]),
-                ..Default::default()
-            }).await,
+            world
+                .fails(pb::CreateServiceInstanceRequest {
+                    service_name: "shop".to_owned(),
+                    name: "sa".to_owned(),
+                    spec: job_spec(&[("sa", "prod", "shop:1")]),
+                    ..Default::default()
+                })
+                .await,
         ];
         for refusal in refusals {
-            refusal.is(CONFLICT).because("IN_PROGRESS").says("service/shop is UPDATE_IN_PROGRESS");
+            refusal
+                .is(CONFLICT)
+                .because("IN_PROGRESS")
+                .says("service/shop is UPDATE_IN_PROGRESS");
         }
     }
 
@@ -421,9 +691,17 @@ conformance! {
         batch(world).await;
         world.ok(update_instance("batch", "eu", None)).await;
         let spec = job_spec(&[("eu", "prod", "batch:1"), ("us", "prod", "batch:1")]);
-        world.fails(edit("batch", &spec)).await.is(CONFLICT).because("IN_PROGRESS")
+        world
+            .fails(edit("batch", &spec))
+            .await
+            .is(CONFLICT)
+            .because("IN_PROGRESS")
             .says("service/batch/service-instance/eu");
-        world.fails(delete_service("batch")).await.is(CONFLICT).because("IN_PROGRESS");
+        world
+            .fails(delete_service("batch"))
+            .await
+            .is(CONFLICT)
+            .because("IN_PROGRESS");
     }
 
     async fn new_instances_are_on_the_recommended_minor_of_the_services_major(world) {
@@ -434,21 +712,41 @@ conformance! {
         world.ok(edit("batch", &spec)).await;
         world.step().await;
         let us = instance(world, "batch", "us").await;
-        assert_eq!((us.template_major_version(), us.template_minor_version()), ("1", "1"));
-        assert_eq!(instance(world, "batch", "eu").await.template_minor_version(), "0");
+        assert_eq!(
+            (us.template_major_version(), us.template_minor_version()),
+            ("1", "1")
+        );
+        assert_eq!(
+            instance(world, "batch", "eu")
+                .await
+                .template_minor_version(),
+            "0"
+        );
     }
 
     async fn a_deletion_answers_the_same_until_everything_is_gone(world) {
         shop(world).await;
         let first = world.ok(delete_service("shop")).await.service.unwrap();
         assert_eq!(first.status(), Status::DeleteInProgress);
-        assert_eq!(first.pipeline.unwrap().deployment_status(), Deployment::DeleteInProgress);
+        assert_eq!(
+            first.pipeline.unwrap().deployment_status(),
+            Deployment::DeleteInProgress
+        );
         let again = world.ok(delete_service("shop")).await.service.unwrap();
         assert_eq!(again.status(), Status::DeleteInProgress);
-        assert_eq!(instance_status(world, "shop", "eu").await, Deployment::DeleteInProgress);
+        assert_eq!(
+            instance_status(world, "shop", "eu").await,
+            Deployment::DeleteInProgress
+        );
 
         world.step().await;
-        world.fails(pb::GetServiceRequest { name: "shop".to_owned() }).await.is(NOT_FOUND).says("shop");
+        world
+            .fails(pb::GetServiceRequest {
+                name: "shop".to_owned(),
+            })
+            .await
+            .is(NOT_FOUND)
+            .says("shop");
         world.fails(get_instance("shop", "eu")).await.is(NOT_FOUND);
         assert_eq!(world.ok(delete_service("shop")).await.service, None);
     }
@@ -463,8 +761,16 @@ conformance! {
         assert!(failed.status_message().contains("service-instance/us"));
         assert_eq!(instances(world, "shop").await, ["us"]);
 
-        world.fails(edit("shop", failed.spec())).await.is(CONFLICT).because("PRECONDITION_FAILED");
-        world.fails(update_instance("shop", "us", None)).await.is(CONFLICT).because("PRECONDITION_FAILED");
+        world
+            .fails(edit("shop", failed.spec()))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED");
+        world
+            .fails(update_instance("shop", "us", None))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED");
         world.ok(delete_service("shop")).await;
         world.step().await;
         assert_eq!(world.ok(delete_service("shop")).await.service, None);
@@ -477,14 +783,19 @@ conformance! {
         world.step().await;
         let failed = service(world, "shop").await;
         assert_eq!(failed.status(), Status::DeleteFailed);
-        assert_eq!(failed.pipeline.unwrap().deployment_status(), Deployment::DeleteFailed);
+        assert_eq!(
+            failed.pipeline.unwrap().deployment_status(),
+            Deployment::DeleteFailed
+        );
     }
 
     async fn a_name_can_be_used_again_after_a_deletion(world) {
         batch(world).await;
         world.ok(delete_service("batch")).await;
         world.step().await;
-        world.ok(create_job("batch", &[("us", "test", "batch:9")])).await;
+        world
+            .ok(create_job("batch", &[("us", "test", "batch:9")]))
+            .await;
         world.step().await;
         assert_eq!(instances(world, "batch").await, ["us"]);
     }
@@ -497,51 +808,107 @@ conformance! {
         world.ok(attach_new("cache", "batch", "us")).await;
         world.settle().await;
         let without = job_spec(&[("eu", "prod", "batch:1")]);
-        world.fails(edit("batch", &without)).await.is(CONFLICT).because("PRECONDITION_FAILED")
+        world
+            .fails(edit("batch", &without))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED")
             .says("component/cache is attached");
-        world.fails(delete_service("batch")).await.is(CONFLICT).because("PRECONDITION_FAILED")
+        world
+            .fails(delete_service("batch"))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED")
             .says("component/cache is attached");
     }
 
     async fn services_are_listed_by_name_and_in_pages(world) {
         platform(world).await;
         for name in ["c", "a", "b"] {
-            world.ok(create_job(name, &[("eu", "prod", "batch:1")])).await;
+            world
+                .ok(create_job(name, &[("eu", "prod", "batch:1")]))
+                .await;
         }
-        let page = |next_token| pb::ListServicesRequest { max_results: Some(2), next_token };
+        let page = |next_token| pb::ListServicesRequest {
+            max_results: Some(2),
+            next_token,
+        };
         let first = world.ok(page(None)).await;
-        let names: Vec<_> = first.services.iter().map(|service| service.name()).collect();
+        let names: Vec<_> = first
+            .services
+            .iter()
+            .map(|service| service.name())
+            .collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!(first.services[0].status(), Status::CreateInProgress);
         let last = world.ok(page(first.next_token.clone())).await;
         assert_eq!((last.services[0].name(), last.next_token), ("c", None));
 
-        let elsewhere = pb::ListDeploymentsRequest { next_token: first.next_token, ..Default::default() };
+        let elsewhere = pb::ListDeploymentsRequest {
+            next_token: first.next_token,
+            ..Default::default()
+        };
         world.fails(elsewhere).await.is(INVALID).says("next_token");
-        world.fails(page(Some("bm9uZQ==".to_owned()))).await.is(INVALID).says("next_token");
+        world
+            .fails(page(Some("bm9uZQ==".to_owned())))
+            .await
+            .is(INVALID)
+            .says("next_token");
     }
 
     async fn a_page_has_one_to_a_hundred_services(world) {
         for max_results in [0, 101] {
-            let request = pb::ListServicesRequest { max_results: Some(max_results), next_token: None };
+            let request = pb::ListServicesRequest {
+                max_results: Some(max_results),
+                next_token: None,
+            };
             world.fails(request).await.is(INVALID).says("maxResults");
         }
     }
 
     async fn what_is_not_there_cannot_be_read_or_edited(world) {
         platform(world).await;
-        world.fails(pb::GetServiceRequest { name: "none".to_owned() }).await
-            .is(NOT_FOUND).because("RESOURCE_NOT_FOUND").says("none");
-        world.fails(edit("none", &job_spec(&[("eu", "prod", "a:1")]))).await.is(NOT_FOUND);
+        world
+            .fails(pb::GetServiceRequest {
+                name: "none".to_owned(),
+            })
+            .await
+            .is(NOT_FOUND)
+            .because("RESOURCE_NOT_FOUND")
+            .says("none");
+        world
+            .fails(edit("none", &job_spec(&[("eu", "prod", "a:1")])))
+            .await
+            .is(NOT_FOUND);
         assert_eq!(world.ok(delete_service("none")).await.service, None);
     }
 
     async fn a_name_that_is_none_is_refused(world) {
-        world.fails(pb::GetServiceRequest { name: "-shop".to_owned() }).await.is(INVALID).says("'name'");
-        world.fails(delete_service("")).await.is(INVALID).says("'name'");
-        world.fails(edit("a b", "x")).await.is(INVALID).says("'name'");
-        world.fails(pb::CreateServiceRequest::default()).await.is(INVALID)
-            .says("'name'").says("'spec'").says("'templateName'").says("'templateMajorVersion'");
+        world
+            .fails(pb::GetServiceRequest {
+                name: "-shop".to_owned(),
+            })
+            .await
+            .is(INVALID)
+            .says("'name'");
+        world
+            .fails(delete_service(""))
+            .await
+            .is(INVALID)
+            .says("'name'");
+        world
+            .fails(edit("a b", "x"))
+            .await
+            .is(INVALID)
+            .says("'name'");
+        world
+            .fails(pb::CreateServiceRequest::default())
+            .await
+            .is(INVALID)
+            .says("'name'")
+            .says("'spec'")
+            .says("'templateName'")
+            .says("'templateMajorVersion'");
     }
 }
 
