@@ -15,7 +15,7 @@ fn check(name: &str, kind: TemplateKind) -> Checked {
         .iter()
         .find(|(known, _)| *known == key)
         .unwrap_or_else(|| panic!("{key} is not compiled in"));
-    Bundle::unpack(bytes, &Limits::default())
+    Bundle::unpack(*bytes, &Limits::default())
         .and_then(|bundle| bundle.check(kind))
         .unwrap_or_else(|error| panic!("{name}: {error}"))
 }

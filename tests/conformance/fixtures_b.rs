@@ -19,7 +19,7 @@ const BUCKET: &str = "bundles";
 const ROLE: &str = "arn:aws:iam::123456789012:role/provisioner";
 const CONNECTION: &str = "arn:aws:codestar-connections:us-east-1:123456789012:connection/c-1";
 
-const CLOUDFORMATION: &str = "infrastructure:\n  templates:\n    - file: cloudformation.yaml\n      \
+const CLOUDFORMATION: &str = "infrastructure:\n  templates:\n    - file: stack.yaml\n      \
      rendering_engine: jinja\n      template_language: cloudformation\n";
 const TERRAFORM: &str = "infrastructure:\n  templates:\n    - file: \"*\"\n      \
      rendering_engine: hcl\n      template_language: terraform\n";
@@ -52,7 +52,7 @@ fn part(folder: &str, terraform: bool) -> [(String, &'static str); 2] {
     } else {
         [
             (format!("{folder}/manifest.yaml"), CLOUDFORMATION),
-            (format!("{folder}/cloudformation.yaml"), "Resources: {}\n"),
+            (format!("{folder}/stack.yaml"), "Resources: {}\n"),
         ]
     }
 }
@@ -409,6 +409,16 @@ pub fn delete_service(name: &str) -> pb::DeleteServiceRequest {
     }
 }
 
+/// A request that adds an instance in `test` to the service `batch`.
+pub fn add_instance(name: &str) -> pb::CreateServiceInstanceRequest {
+    pb::CreateServiceInstanceRequest {
+        service_name: "batch".to_owned(),
+        name: name.to_owned(),
+        spec: job_spec(&[(name, "test", "batch:7")]),
+        ..Default::default()
+    }
+}
+
 /// Deploys an instance on its current version with the given spec.
 pub fn update_instance(
     service: &str,
@@ -462,6 +472,29 @@ pub fn update_component(name: &str) -> pb::UpdateComponentRequest {
         deployment_type: ComponentDeploymentUpdateType::CurrentVersion.into(),
         ..Default::default()
     }
+}
+
+/// An update that attaches a component to an instance, or with empty names detaches it.
+pub fn attach(name: &str, service: &str, instance: &str) -> pb::UpdateComponentRequest {
+    pb::UpdateComponentRequest {
+        service_name: Some(service.to_owned()),
+        service_instance_name: Some(instance.to_owned()),
+        ..update_component(name)
+    }
+}
+
+/// The service `batch` with the component `cache` attached to its instance `eu`, deployed.
+pub async fn attached(world: &World) {
+    batch(world).await;
+    world.ok(attach_new("cache", "batch", "eu")).await;
+    world.step().await;
+}
+
+/// A component `cache` in `prod` that is attached to nothing, deployed.
+pub async fn detached(world: &World) {
+    platform(world).await;
+    world.ok(create_component("cache")).await;
+    world.step().await;
 }
 
 pub async fn component(world: &World, name: &str) -> pb::Component {

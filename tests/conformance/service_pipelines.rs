@@ -245,6 +245,19 @@ conformance! {
         assert_eq!(status(world, "shop").await, ServiceStatus::Active);
     }
 
+    async fn a_pipeline_that_was_never_deployed_can_be_deployed_by_itself(world) {
+        platform(world).await;
+        let request = create_web("shop", &[("eu", "prod", "shop:1")]);
+        world.ok(request.clone()).await;
+        fail(world, "service/shop/service-instance/eu").await;
+        assert_eq!(pipeline(world, "shop").await.template_minor_version, None);
+        world.ok(update_pipeline("shop", request.spec)).await;
+        world.step().await;
+        let deployed = pipeline(world, "shop").await;
+        assert_eq!(deployed.deployment_status(), Status::Succeeded);
+        assert_eq!(deployed.template_minor_version(), "0");
+    }
+
     async fn a_deployment_of_an_instance_leaves_the_pipeline_alone(world) {
         shop(world).await;
         let before = pipeline(world, "shop").await;
