@@ -439,6 +439,28 @@ conformance! {
         world.fails(services).await.is(INVALID).says("next_token");
     }
 
+    async fn a_page_goes_on_although_components_come_and_go(world) {
+        platform(world).await;
+        for name in ["a", "b", "d"] {
+            world.ok(create_component(name)).await;
+        }
+        world.step().await;
+        let page = |next_token| pb::ListComponentsRequest {
+            max_results: Some(2),
+            next_token,
+            ..Default::default()
+        };
+        let token = world.ok(page(None)).await.next_token;
+        world
+            .ok(pb::DeleteComponentRequest {
+                name: "b".to_owned(),
+            })
+            .await;
+        world.step().await;
+        world.ok(create_component("c")).await;
+        assert_eq!(list(world, page(token)).await, ["c", "d"]);
+    }
+
     async fn outputs_are_those_that_were_reported(world) {
         detached(world).await;
         let outputs = |deployment_id| pb::ListComponentOutputsRequest {

@@ -137,6 +137,19 @@ conformance! {
         assert_eq!(status(world, "shop").await, Status::Active);
     }
 
+    async fn a_refused_edit_changes_nothing(world) {
+        batch(world).await;
+        let before = service(world, "batch").await;
+        let both = [("eu", "prod", "batch:1"), ("us", "nowhere", "batch:1")];
+        let request = pb::UpdateServiceRequest {
+            description: Some("nightly".to_owned()),
+            ..edit("batch", &job_spec(&both))
+        };
+        world.fails(request).await.is("ResourceNotFoundException");
+        assert_eq!(service(world, "batch").await, before);
+        assert_eq!(instances(world, "batch").await, ["eu"]);
+    }
+
     async fn an_edit_keeps_at_least_one_instance(world) {
         batch(world).await;
         world

@@ -287,6 +287,14 @@ conformance! {
             .because("PRECONDITION_FAILED");
     }
 
+    async fn a_refused_creation_leaves_nothing_behind(world) {
+        platform(world).await;
+        let instances = [("eu", "prod", "batch:1"), ("us", "nowhere", "batch:1")];
+        world.fails(create_job("batch", &instances)).await.is(NOT_FOUND);
+        world.fails(get_instance("batch", "eu")).await.is(NOT_FOUND);
+        world.ok(create_job("batch", &instances[..1])).await;
+    }
+
     async fn creating_again_returns_the_original_as_it_is_now(world) {
         platform(world).await;
         let request = create_job("batch", &[("eu", "prod", "batch:1")]);
