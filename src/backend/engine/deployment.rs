@@ -289,7 +289,9 @@ pub fn notify(
     if !rollout.busy() {
         return match reported {
             // A repeat of what is known, and what came after the end.
-            None if rollout.status() == DeploymentStatus::Succeeded => {
+            None | Some(DeploymentStatus::Succeeded)
+                if rollout.status() == DeploymentStatus::Succeeded =>
+            {
                 amend(tx, &target, request.outputs)?;
                 done
             }

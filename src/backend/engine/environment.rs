@@ -157,6 +157,26 @@ impl EnvironmentRecord {
         })
     }
 
+    /// The deployed version's major and minor, where something can be deployed in it. Decided
+    /// here: it must have been deployed once and not be on its way out.
+    pub fn ready(&self) -> Result<(&str, &str)> {
+        let tail = self.target().tail();
+        match (self.version(), self.status()) {
+            (_, DeploymentStatus::DeleteInProgress | DeploymentStatus::DeleteFailed) => Err(
+                Error::precondition(&tail, format!("{tail} is being deleted")),
+            ),
+            (Some(version), _) => Ok(version),
+            (None, DeploymentStatus::InProgress) => Err(Error::in_progress(
+                &tail,
+                format!("{tail} is being created; wait until it is SUCCEEDED"),
+            )),
+            (None, _) => Err(Error::precondition(
+                &tail,
+                format!("{tail} was never deployed successfully"),
+            )),
+        }
+    }
+
     /// What the next deployment starts from.
     fn base(&self) -> pb::EnvironmentState {
         self.current

@@ -179,8 +179,7 @@ pub fn of_service(tx: &Transaction<'_>, service: &str) -> Result<Vec<InstanceRec
 
 /// The environment in which an instance with `version` can be deployed.
 ///
-/// API Reference: its template's major version must be among the compatible ones. Decided here:
-/// it must have been deployed once and not be on its way out.
+/// API Reference: its template's major version must be among the compatible ones.
 pub fn environment_for(
     tx: &Transaction<'_>,
     name: &str,
@@ -188,25 +187,7 @@ pub fn environment_for(
 ) -> Result<EnvironmentRecord> {
     let environment = environment::record(tx, name)?;
     let tail = environment.target().tail();
-    if matches!(
-        environment.status(),
-        DeploymentStatus::DeleteInProgress | DeploymentStatus::DeleteFailed
-    ) {
-        return Err(Error::precondition(
-            &tail,
-            format!("{tail} is being deleted"),
-        ));
-    }
-    let Some((major, _)) = environment.version() else {
-        return Err(if environment.status() == DeploymentStatus::InProgress {
-            Error::in_progress(
-                &tail,
-                format!("{tail} is being created; wait until it is SUCCEEDED"),
-            )
-        } else {
-            Error::precondition(&tail, format!("{tail} was never deployed successfully"))
-        });
-    };
+    let (major, _) = environment.ready()?;
     let compatible = version.compatible.iter().any(|listed| {
         listed.template_name() == environment.template && listed.major_version() == major
     });

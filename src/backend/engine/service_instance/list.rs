@@ -149,13 +149,17 @@ pub fn list(
         }
         Ok(Some(record.summary(cx)))
     };
-    let in_order = matches!(by, SortBy::Unspecified | SortBy::ServiceName) && !descending;
+    // Keys are in the order of services' names only within one service: `shop-eu/a` is before
+    // `shop/a`.
+    let by_service = matches!(by, SortBy::Unspecified | SortBy::ServiceName);
+    let in_order = request.service_name.is_some() && by_service && !descending;
     let (service_instances, next_token) = if in_order {
         page.scan(tx, &prefix, select)?
     } else {
         let mut items = Vec::new();
         tx.scan::<InstanceRecord>(&prefix, None, |record| {
-            let key = format!("{}/{}", record.service, record.name);
+            // A space is before every character of a name.
+            let key = format!("{} {}", record.service, record.name);
             if let Some(view) = select(record)? {
                 items.push(((sort_by(by, &view), key), view));
             }
