@@ -18,10 +18,10 @@ use futures_util::future::{BoxFuture, Ready, join_all, ready};
 use pb::proton_service_client::ProtonServiceClient;
 use pb::template_version_source_input::Source;
 use proton_gateway::api::pb;
+use proton_gateway::backend::engine::bucket::Buckets;
 use proton_gateway::backend::engine::store::Store;
-use proton_gateway::backend::engine::{Engine, Settings};
+use proton_gateway::backend::engine::{Engine, Quotas, Settings};
 use proton_gateway::clock::SystemClock;
-use proton_gateway::config::{Config, Options, Span};
 use proton_gateway::edge::grpc_door;
 use proton_gateway::edge::health::Health;
 use proton_gateway::gateway::Gateway;
@@ -150,15 +150,18 @@ async fn gateway(folder: &Path) -> (Client, pb::Service) {
 
 /// Opens the engine in `folder` behind the gRPC door. The second value closes it when awaited.
 async fn open(folder: &Path, step: Duration) -> (Client, BoxFuture<'static, ()>) {
-    let options = Options {
-        state_dir: Some(folder.join("state")),
-        simulated_step: Some(Span(step)),
-        ..Options::default()
+    let settings = Settings {
+        region: "us-east-1".to_owned(),
+        account_id: "123456789012".to_owned(),
+        step,
+        self_managed_timeout: NEVER,
+        buckets: Buckets::in_folder(folder.join("buckets")),
+        quotas: Quotas {
+            services: u64::MAX,
+            ..Quotas::default()
+        },
     };
-    let config = Config::load(options, None).unwrap();
-    let mut settings = Settings::of(&config);
-    settings.quotas.services = u64::MAX;
-    let store = Store::open(&config.state_dir).unwrap();
+    let store = Store::open(&folder.join("state")).unwrap();
     let engine = Engine::new(store, Arc::new(SystemClock), settings);
     let (stop, shutdown) = Shutdown::channel();
     let worker = tokio::spawn(engine.clone().work(shutdown.clone().told()));
