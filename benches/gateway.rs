@@ -216,7 +216,12 @@ async fn fill(mut client: Client) {
         status: pb::TemplateVersionStatus::Published.into(),
         ..Default::default()
     };
-    until_accepted(|| client.update_environment_template_version(publish.clone())).await;
+    until_accepted(async || {
+        client
+            .update_environment_template_version(publish.clone())
+            .await
+    })
+    .await;
 
     let template = pb::CreateServiceTemplateRequest {
         name: "worker".into(),
@@ -243,7 +248,12 @@ async fn fill(mut client: Client) {
         status: pb::TemplateVersionStatus::Published.into(),
         ..Default::default()
     };
-    until_accepted(|| client.update_service_template_version(publish.clone())).await;
+    until_accepted(async || {
+        client
+            .update_service_template_version(publish.clone())
+            .await
+    })
+    .await;
 
     let environment = pb::CreateEnvironmentRequest {
         name: "events".into(),
@@ -268,10 +278,7 @@ async fn fill(mut client: Client) {
 }
 
 /// A version can be published once it is registered.
-async fn until_accepted<T, F>(mut call: impl FnMut() -> F)
-where
-    F: Future<Output = Result<T, Status>>,
-{
+async fn until_accepted<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) {
     let mut last = None;
     for _ in 0..600 {
         match call().await {

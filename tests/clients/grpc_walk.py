@@ -70,9 +70,16 @@ def refused(code, send, /, *arguments, **fields):
 
 
 print("reflection")
-with checks.that("the services are listed"):
-    listed = set(database.get_services())
-    assert {"proton.v1.ProtonService", "grpc.health.v1.Health"} <= listed, listed
+with checks.that("all services are listed, and no other"):
+    same(
+        set(database.get_services()),
+        {
+            "proton.v1.ProtonService",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        },
+    )
 with checks.that("ProtonService has the 87 operations of the API"):
     same(len(service("proton.v1.ProtonService").methods), 87)
 with checks.that("what an operation is can be read from its options"):
