@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput};
 use futures_util::future::{BoxFuture, Ready, join_all, ready};
 use pb::proton_service_client::ProtonServiceClient;
 use pb::template_version_source_input::Source;
@@ -58,44 +59,55 @@ fn main() {
         .output_directory(&output);
     let gateway = runtime.block_on(Side::gateway(folder.path()));
     let floor = runtime.block_on(Side::floor(&gateway));
-    for side in [floor, gateway] {
-        measure(&mut criterion, &runtime, side);
+    // Side by side within each group: what else the machine does changes with the minutes.
+    let sides = [floor, gateway].map(Mutex::new);
+    let mut group = criterion.benchmark_group("get_service");
+    for side in &sides {
+        measure_get(&mut group, &runtime, side);
+    }
+    group.finish();
+    for (name, callers) in [("create_service", 1), ("create_service_together", CALLERS)] {
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Elements(callers));
+        for side in &sides {
+            measure_create(&mut group, &runtime, side, callers);
+        }
+        group.finish();
     }
     criterion.final_summary();
     report(&output);
 }
 
-fn measure(criterion: &mut Criterion, runtime: &Runtime, side: Side) {
-    let name = side.name;
-    let side = &Mutex::new(side);
-    let mut group = criterion.benchmark_group("get_service");
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+fn measure_get(group: &mut Group<'_>, runtime: &Runtime, side: &Mutex<Side>) {
+    let (name, client) = runtime.block_on(async {
+        let side = side.lock().await;
+        (side.name, side.client.clone())
+    });
     group.bench_function(name, |bencher| {
-        let client = runtime.block_on(side.lock()).client.clone();
         bencher
             .to_async(runtime)
             .iter(|| async { get(&mut client.clone()).await });
     });
-    group.finish();
+}
 
-    for (group, callers) in [("create_service", 1), ("create_service_together", CALLERS)] {
-        let mut group = criterion.benchmark_group(group);
-        group.throughput(Throughput::Elements(callers));
-        group.bench_function(name, |bencher| {
-            bencher.to_async(runtime).iter_custom(|rounds| async move {
-                let mut side = side.lock().await;
-                let mut spent = Duration::ZERO;
-                for _ in 0..rounds {
-                    let first = side.room_for(callers).await;
-                    let client = &side.client;
-                    let begin = Instant::now();
-                    join_all((first..first + callers).map(|number| create(client, number))).await;
-                    spent += begin.elapsed();
-                }
-                spent
-            });
+fn measure_create(group: &mut Group<'_>, runtime: &Runtime, side: &Mutex<Side>, callers: u64) {
+    let name = runtime.block_on(side.lock()).name;
+    group.bench_function(name, |bencher| {
+        bencher.to_async(runtime).iter_custom(|rounds| async move {
+            let mut side = side.lock().await;
+            let mut spent = Duration::ZERO;
+            for _ in 0..rounds {
+                let first = side.room_for(callers).await;
+                let client = &side.client;
+                let begin = Instant::now();
+                join_all((first..first + callers).map(|number| create(client, number))).await;
+                spent += begin.elapsed();
+            }
+            spent
         });
-        group.finish();
-    }
+    });
 }
 
 /// One of the two that are compared.
