@@ -222,7 +222,7 @@ pub fn delete(
             request.id
         )));
     }
-    tx.delete::<DeploymentRecord>(&request.id)?;
+    provision::forget(tx, &request.id)?;
     Ok(pb::DeleteDeploymentResponse {
         deployment: record.view,
     })

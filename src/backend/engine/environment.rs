@@ -322,6 +322,16 @@ pub fn create(
     let fingerprint = idempotency::fingerprint(&request);
     if let Some(original) = tx.get::<EnvironmentRecord>(&request.name)? {
         let tail = original.target().tail();
+        if matches!(
+            original.status(),
+            DeploymentStatus::DeleteInProgress | DeploymentStatus::DeleteFailed
+        ) {
+            original
+                .rollout
+                .clone()
+                .unwrap_or_default()
+                .free(&original.target())?;
+        }
         idempotency::same_create(
             &tail,
             &original.fingerprint,

@@ -31,7 +31,7 @@ const CANCELLED: &str = "User initiated cancellation.";
 /// Deployments that are remembered for one target; the oldest go first.
 const HISTORY: u64 = 100;
 /// How long the deployments of a deleted resource are remembered.
-const REMEMBERED_MILLIS: i64 = 90 * 24 * 3600 * 1000;
+const REMEMBERED_MILLIS: i64 = 30 * 24 * 3600 * 1000;
 
 /// What is deployed, as the tail of its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +191,7 @@ pub struct Plan {
     pub environment: String,
     pub initial: Option<State>,
     pub desired: Option<State>,
-    /// Outputs that are known before.
+    /// Outputs that are known before; of [`Pace::AtOnce`].
     pub outputs: Vec<pb::Output>,
 }
 
@@ -221,7 +221,11 @@ pub fn begin(tx: &Transaction<'_>, cx: &Context, rollout: &mut Rollout, plan: Pl
     tx.put(&DeploymentRecord {
         action: plan.action.into(),
         target: tail.clone(),
-        outputs: plan.outputs,
+        // What is not reported anew stays as it was.
+        outputs: match plan.pace {
+            Pace::AtOnce => plan.outputs,
+            Pace::Simulated | Pace::SelfManaged => rollout.outputs.clone(),
+        },
         simulated: plan.pace == Pace::Simulated,
         view: Some(pb::Deployment {
             arn: Some(cx.arn(&format!("deployment/{id}"))),
@@ -267,9 +271,15 @@ fn make_room(tx: &Transaction<'_>, tail: &str, succeeded_id: Option<&str>) -> Re
         Ok(std::ops::ControlFlow::Continue(()))
     })?;
     match oldest {
-        Some(id) => tx.delete::<DeploymentRecord>(&id).map(drop),
+        Some(id) => forget(tx, &id),
         None => Ok(()),
     }
+}
+
+/// Forgets a deployment, and what was to be done about it.
+pub fn forget(tx: &Transaction<'_>, id: &str) -> Result<()> {
+    tx.unschedule(&subject(id))?;
+    tx.delete::<DeploymentRecord>(id).map(drop)
 }
 
 /// Has the deployments of a deleted resource forgotten after a while.
@@ -278,6 +288,8 @@ pub fn forget_history(tx: &Transaction<'_>, cx: &Context, target: &Target) -> Re
     for record in tx.list_index::<DeploymentRecord>(&index)? {
         let id = record.id();
         let due = cx.now_millis().saturating_add(REMEMBERED_MILLIS);
+        // An earlier resource of the name may have scheduled it already.
+        tx.unschedule(&subject(id))?;
         schedule(tx, due, &subject(id), Task::ForgetDeployment(id.to_owned()))?;
     }
     Ok(())

@@ -233,9 +233,12 @@ impl VersionRecord {
     }
 }
 
-/// A version part of a request as a number; what is too large for one does not exist.
+/// A version part of a request as a number. What is too large for one does not exist, nor does a
+/// number in another spelling: `01`.
 pub fn number(part: &str) -> Option<u64> {
-    part.parse().ok()
+    part.parse()
+        .ok()
+        .filter(|number: &u64| number.to_string() == part)
 }
 
 pub fn template(tx: &Transaction<'_>, kind: TemplateType, name: &str) -> Result<TemplateRecord> {

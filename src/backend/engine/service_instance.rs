@@ -14,7 +14,7 @@ use super::environment::{self, EnvironmentRecord};
 use super::idempotency;
 use super::provision::{self, Ending, Pace, Plan, Rollout, Target};
 use super::registry::{self, VersionRecord};
-use super::service::{self, ServiceRecord};
+use super::service::{self, Part, ServiceRecord};
 use super::service_pipeline::PipelineRecord;
 use super::spec;
 use super::store::{Record, Transaction};
@@ -361,7 +361,8 @@ pub fn conclude(
         }
         tx.put(&record)?;
         if ending.succeeded() {
-            service::adopt_instance(tx, &record)?;
+            let text = record.base().spec().to_owned();
+            service::adopt(tx, service, &text, Part::Instance(name))?;
         }
     }
     service::progress(tx, cx, service)
@@ -429,6 +430,7 @@ pub fn create(
             format!("has no instance named `{}`", request.name),
         ));
     }
+    service.with_part(&request.spec, Part::Instance(&request.name))?;
     let mut record = add(
         tx,
         cx,
@@ -491,7 +493,8 @@ pub fn update(
         return Err(update::nothing_deployed("spec"));
     }
     let target = record.target();
-    service::record(tx, &record.service)?.open_to_deployments()?;
+    let service = service::record(tx, &record.service)?;
+    service.open_to_deployments()?;
     record.rollout_mut().free(&target)?;
     for component in tx.list_index::<ComponentRecord>(&index_of_components(&record))? {
         component
@@ -510,6 +513,7 @@ pub fn update(
             base.template_minor_version(),
         )?;
         let text = wanted(cx, request.spec.take(), base.spec(), &record, &version)?;
+        service.with_part(&text, Part::Instance(&record.name))?;
         let environment = environment_for(tx, &record.environment, &version)?;
         let desired = state(tx, &record, &environment, &version, text)?;
         deploy(
@@ -555,7 +559,7 @@ fn wanted(
         .resolve_current(&spec::stored(before)?)
         .map_err(|error| spec::refused(&error))?;
     if replaced {
-        text = spec.render();
+        text = spec::rendered(&spec)?;
     }
     spec.check_instance(&record.name, &schema)
         .map_err(|error| spec::refused(&error))?;
