@@ -28,6 +28,7 @@ mod service_instance;
 mod service_instance_list;
 mod service_instance_update;
 mod service_pipeline;
+mod service_repair;
 mod service_sync;
 mod service_template;
 mod service_template_version;
