@@ -513,7 +513,13 @@ pub fn perform(tx: &Transaction<'_>, cx: &Context, task: &Task) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
     use super::*;
+    use crate::backend::engine::bucket::Buckets;
+    use crate::backend::engine::context::{Quotas, Settings};
+    use crate::backend::engine::store::Store;
 
     #[test]
     fn a_target_is_read_back_from_the_tail_of_its_arn() {
@@ -527,6 +533,50 @@ mod tests {
         }
         assert_eq!(Target::parse("service/shop"), None);
         assert_eq!(Target::parse("environment/a/b"), None);
+    }
+
+    /// A resource that comes and goes under one name must not leave more tasks each time.
+    #[tokio::test]
+    async fn forgetting_a_history_twice_leaves_one_task_for_each_deployment() {
+        let store = Store::in_memory().unwrap();
+        let cx = Context::new(
+            SystemTime::now(),
+            Arc::new(Settings {
+                region: "us-east-1".to_owned(),
+                account_id: "123456789012".to_owned(),
+                step: Duration::ZERO,
+                self_managed_timeout: Duration::from_secs(1),
+                buckets: Buckets::in_folder("nowhere"),
+                quotas: Quotas::default(),
+            }),
+            Arc::default(),
+        );
+        let tasks = store
+            .write(move |tx| {
+                let target = Target::Environment("prod".to_owned());
+                for id in ["a", "b"] {
+                    tx.put(&DeploymentRecord {
+                        target: target.tail(),
+                        view: Some(pb::Deployment {
+                            id: Some(id.to_owned()),
+                            ..pb::Deployment::default()
+                        }),
+                        ..DeploymentRecord::default()
+                    })?;
+                }
+                forget_history(tx, &cx, &target)?;
+                forget_history(tx, &cx, &target)?;
+                let mut tasks = Vec::new();
+                while let Some(task) = tx.next_task()? {
+                    tx.finish_task(task.id)?;
+                    tasks.push(Task::decode(&task.body)?);
+                }
+                Ok(tasks)
+            })
+            .await
+            .unwrap();
+        let forget = |id: &str| Task::ForgetDeployment(id.to_owned());
+        assert_eq!(tasks, [forget("a"), forget("b")]);
     }
 
     #[test]
