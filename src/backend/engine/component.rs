@@ -441,11 +441,7 @@ pub fn conclude(tx: &Transaction<'_>, cx: &Context, name: &str, ending: &Ending)
     }
     record.rollout_mut().end(ending);
     record.last_modified_at = Some(cx.now());
-    if ending.succeeded() {
-        record.current = record.pending.take();
-    } else if record.current.is_some() {
-        record.pending = None;
-    }
+    ending.settle(&mut record.current, &mut record.pending);
     tx.put(&record)
 }
 
@@ -465,14 +461,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListComponentsRequest,
 ) -> Result<pb::ListComponentsResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListComponents",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     if request.service_instance_name.is_some() && request.service_name.is_none() {
         return Err(Error::invalid_field(
             "service_name",

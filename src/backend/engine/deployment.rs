@@ -161,14 +161,7 @@ pub fn list(
     _: &Context,
     mut request: pb::ListDeploymentsRequest,
 ) -> Result<pb::ListDeploymentsResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListDeployments",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let pb::ListDeploymentsRequest {
         component_name,
         environment_name,

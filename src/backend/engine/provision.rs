@@ -167,6 +167,16 @@ impl Ending {
     pub fn succeeded(&self) -> bool {
         self.status == DeploymentStatus::Succeeded
     }
+
+    /// Moves what was deployed to its place, or drops it: what was there before stays, and what
+    /// was to be there by a first deployment is what the next one starts from.
+    pub fn settle<S>(&self, current: &mut Option<S>, pending: &mut Option<S>) {
+        if self.succeeded() {
+            *current = pending.take();
+        } else if current.is_some() {
+            *pending = None;
+        }
+    }
 }
 
 /// Who ends a deployment.

@@ -679,7 +679,12 @@ pub fn delete_version(
 }
 
 /// The index under which what is deployed on a version is found.
-pub fn index_of_version(template: &str, major: u64, minor: u64) -> String {
+fn index_of_version(template: &str, major: u64, minor: u64) -> String {
+    index_of(template, &major.to_string(), &minor.to_string())
+}
+
+/// The same of the numbers as the API writes them.
+pub fn index_of(template: &str, major: &str, minor: &str) -> String {
     format!("version/{template}:{major}.{minor}")
 }
 

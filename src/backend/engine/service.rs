@@ -433,9 +433,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListServicesRequest,
 ) -> Result<pb::ListServicesResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new("ListServices", &request, max_results, next_token.as_deref())?;
+    let page = Page::of(&mut request)?;
     let (services, next_token) =
         page.scan(tx, "", |record: ServiceRecord| Ok(Some(record.summary(cx))))?;
     Ok(pb::ListServicesResponse {

@@ -71,11 +71,10 @@ impl Record for InstanceRecord {
             .into_iter()
             .flatten()
             .map(|state| {
-                let part = |part: &str| registry::number(part).unwrap_or_default();
-                registry::index_of_version(
+                registry::index_of(
                     state.template_name(),
-                    part(state.template_major_version()),
-                    part(state.template_minor_version()),
+                    state.template_major_version(),
+                    state.template_minor_version(),
                 )
             })
             .collect();
@@ -354,11 +353,7 @@ pub fn conclude(
         tag::forget(tx, &record.target().tail())?;
     } else {
         record.rollout_mut().end(ending);
-        if ending.succeeded() {
-            record.current = record.pending.take();
-        } else if record.current.is_some() {
-            record.pending = None;
-        }
+        ending.settle(&mut record.current, &mut record.pending);
         tx.put(&record)?;
         if ending.succeeded() {
             let text = record.base().spec().to_owned();

@@ -50,11 +50,10 @@ impl Record for PipelineRecord {
             .into_iter()
             .flatten()
             .map(|state| {
-                let part = |part: &str| registry::number(part).unwrap_or_default();
-                registry::index_of_version(
+                registry::index_of(
                     state.template_name(),
-                    part(state.template_major_version()),
-                    part(state.template_minor_version()),
+                    state.template_major_version(),
+                    state.template_minor_version(),
                 )
             })
             .collect();
@@ -243,11 +242,7 @@ pub fn conclude(tx: &Transaction<'_>, cx: &Context, service: &str, ending: &Endi
         tx.delete::<PipelineRecord>(service)?;
     } else {
         record.rollout_mut().end(ending);
-        if ending.succeeded() {
-            record.current = record.pending.take();
-        } else if record.current.is_some() {
-            record.pending = None;
-        }
+        ending.settle(&mut record.current, &mut record.pending);
         tx.put(&record)?;
         if ending.succeeded() {
             let text = record.base().spec().to_owned();

@@ -116,14 +116,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListServiceInstancesRequest,
 ) -> Result<pb::ListServiceInstancesResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListServiceInstances",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let by = request.sort_by();
     let descending = request.sort_order() == SortOrder::Descending;
     let filters = request
