@@ -28,6 +28,7 @@ use proton_gateway::gateway::Gateway;
 use proton_gateway::pipeline;
 use proton_gateway::server::{self, Shutdown};
 use proton_gateway::telemetry::Metrics;
+use proton_gateway::waits::{self, Key, Waits};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, watch};
 use tonic::body::Body;
@@ -244,9 +245,17 @@ async fn open(folder: &Path, step: Duration) -> (Client, watch::Sender<bool>) {
     let engine = Engine::new(store, Arc::new(SystemClock), settings);
     let (stop, shutdown) = Shutdown::channel();
     tokio::spawn(engine.clone().work(shutdown.clone().told()));
+    let changes = engine.changes().clone();
     let gateway = Gateway::new(pipeline::build(engine, Metrics::new().unwrap()));
+    let key = Key::random().unwrap();
+    let waits = Waits::new(
+        gateway.clone(),
+        changes,
+        waits::Settings::with_key(key),
+        shutdown.clone(),
+    );
     let (listener, address) = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let routes = grpc_door::routes(gateway, Health::default()).unwrap();
+    let routes = grpc_door::routes(gateway, waits, Health::default()).unwrap();
     tokio::spawn(server::serve(listener, routes, shutdown));
     let client = Client::connect(format!("http://{address}")).await.unwrap();
     (client, stop)

@@ -18,7 +18,10 @@ impl Changes {
     /// What is notified of each change about `name` from now on, for as long as it is kept.
     pub fn listen(&self, name: &str) -> Arc<Notify> {
         let listener = Arc::new(Notify::new());
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let of_name = listeners.entry(name.to_owned()).or_default();
         of_name.retain(|listener| listener.strong_count() > 0);
         of_name.push(Arc::downgrade(&listener));
@@ -27,7 +30,10 @@ impl Changes {
 
     /// Tells who listens that something about `name` has changed.
     pub fn publish(&self, name: &str) {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let Some(of_name) = listeners.get_mut(name) else {
             return;
         };

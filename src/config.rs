@@ -67,6 +67,14 @@ pub struct Options {
         value_name = "DURATION"
     )]
     pub self_managed_timeout: Option<Span>,
+    /// File of at least 32 random bytes that seals the resume tokens of waits; the same for all
+    /// replicas [default: a key of this process]
+    #[arg(
+        long,
+        env = "PROTON_GATEWAY_RESUME_TOKEN_KEY_FILE",
+        value_name = "FILE"
+    )]
+    pub resume_token_key_file: Option<PathBuf>,
     /// What is logged, in the syntax of tracing's EnvFilter [default: info]
     #[arg(long, env = "PROTON_GATEWAY_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -183,6 +191,8 @@ pub struct Config {
     pub account_id: String,
     pub simulated_step: Span,
     pub self_managed_timeout: Span,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_token_key_file: Option<PathBuf>,
     pub log: String,
     pub log_format: LogFormat,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -260,6 +270,7 @@ impl Config {
             self_managed_timeout: options
                 .self_managed_timeout
                 .unwrap_or(Span(Duration::from_secs(24 * 3600))),
+            resume_token_key_file: options.resume_token_key_file,
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             log_format: options.log_format.unwrap_or(LogFormat::Text),
             ready_file: options.ready_file,
@@ -354,6 +365,7 @@ impl Options {
             account_id: self.account_id.or(other.account_id),
             simulated_step: self.simulated_step.or(other.simulated_step),
             self_managed_timeout: self.self_managed_timeout.or(other.self_managed_timeout),
+            resume_token_key_file: self.resume_token_key_file.or(other.resume_token_key_file),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
             ready_file: self.ready_file.or(other.ready_file),

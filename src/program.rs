@@ -11,6 +11,7 @@ use tower::ServiceBuilder;
 
 use crate::backend::aws::{self, Aws};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
+use crate::changes::Changes;
 use crate::clock::SystemClock;
 use crate::config::{AwsListen, Config, Upstream};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
@@ -18,6 +19,7 @@ use crate::gateway::{Gateway, Pipeline};
 use crate::pipeline;
 use crate::server::{self, Shutdown};
 use crate::telemetry::{self, Metrics};
+use crate::waits::{self, Key, Waits};
 
 /// Serves with `config` until SIGTERM or SIGINT, then drains.
 pub fn run(config: Config) -> Result<(), String> {
@@ -61,8 +63,14 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let health = Health::default();
     let (stop, shutdown) = Shutdown::channel();
     let mut parts = JoinSet::new();
-    let pipeline = backend(&config, metrics.clone(), &shutdown, &mut parts).await?;
+    let (pipeline, changes) = backend(&config, metrics.clone(), &shutdown, &mut parts).await?;
     let gateway = Gateway::new(pipeline);
+    let key = match &config.resume_token_key_file {
+        Some(path) => Key::read(path),
+        None => Key::random(),
+    };
+    let settings = waits::Settings::with_key(key.map_err(|error| error.to_string())?);
+    let waits = Waits::new(gateway.clone(), changes, settings, shutdown.clone());
 
     let addresses = Addresses {
         grpc: grpc.1,
@@ -72,6 +80,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     open(
         grpc.0,
         gateway.clone(),
+        waits,
         health.clone(),
         &shutdown,
         &mut parts,
@@ -100,11 +109,12 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
 fn open(
     listener: TcpListener,
     gateway: Gateway,
+    waits: Waits,
     health: Health,
     shutdown: &Shutdown,
     parts: &mut JoinSet<()>,
 ) -> Result<(), String> {
-    let routes = grpc_door::routes(gateway, health)
+    let routes = grpc_door::routes(gateway, waits, health)
         .map_err(|error| format!("reflection cannot be set up: {error}"))?;
     let service = ServiceBuilder::new().service(routes);
     parts.spawn(server::serve(listener, service, shutdown.clone()));
@@ -117,7 +127,7 @@ async fn backend(
     metrics: Metrics,
     shutdown: &Shutdown,
     parts: &mut JoinSet<()>,
-) -> Result<Pipeline, String> {
+) -> Result<(Pipeline, Changes), String> {
     match config.upstream {
         Upstream::Aws => {
             let settings = aws::Settings {
@@ -132,7 +142,9 @@ async fn backend(
                     .unwrap_or("AWS's own"),
                 "forwarding"
             );
-            Ok(pipeline::build(Aws::connect(settings).await, metrics))
+            let aws = Aws::connect(settings).await;
+            let changes = aws.changes().clone();
+            Ok((pipeline::build(aws, metrics), changes))
         }
         Upstream::Engine => {
             let store = Store::open(&config.state_dir).map_err(|error| error.to_string())?;
@@ -151,7 +163,8 @@ async fn backend(
                 "the embedded engine is open; it provisions nothing real"
             );
             parts.spawn(engine.clone().work(shutdown.clone().told()));
-            Ok(pipeline::build(engine, metrics))
+            let changes = engine.changes().clone();
+            Ok((pipeline::build(engine, metrics), changes))
         }
     }
 }

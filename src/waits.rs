@@ -58,12 +58,7 @@ pub struct Waits {
 }
 
 impl Waits {
-    pub fn new(
-        gateway: Gateway,
-        changes: Changes,
-        settings: Settings,
-        shutdown: Shutdown,
-    ) -> Self {
+    pub fn new(gateway: Gateway, changes: Changes, settings: Settings, shutdown: Shutdown) -> Self {
         let settings = Arc::new(settings);
         Self {
             pollers: Pollers::new(gateway.clone(), changes, Arc::clone(&settings)),

@@ -15,8 +15,10 @@ use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, health::Health, status};
 use crate::api::DESCRIPTORS;
 use crate::api::health::health_server::HealthServer;
 use crate::api::pb::proton_service_server::ProtonServiceServer;
+use crate::api::pb::wait_service_server::WaitServiceServer;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::Gateway;
+use crate::waits::Waits;
 
 /// How long after its deadline a call is left to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
@@ -24,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// All services of the gRPC door.
 pub fn routes(
     gateway: Gateway,
+    waits: Waits,
     health: Health,
 ) -> Result<Edge<Routes>, tonic_reflection::server::Error> {
     let reflection = || {
@@ -41,6 +44,7 @@ pub fn routes(
         inner: Routes::new(
             ProtonServiceServer::new(gateway).max_decoding_message_size(MAX_REQUEST_BYTES),
         )
+        .add_service(WaitServiceServer::new(waits).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

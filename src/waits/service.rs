@@ -187,8 +187,8 @@ impl Waits {
             LONGEST,
             [Duration::from_secs(1), LONGEST],
         )?;
-        let policy = WaitPolicy::of(W::NAME)
-            .ok_or_else(|| Error::internal("a wait has no policy"))?;
+        let policy =
+            WaitPolicy::of(W::NAME).ok_or_else(|| Error::internal("a wait has no policy"))?;
         let mut wait = W::NAME.as_bytes().to_vec();
         wait.push(0);
         wait.extend(polled.key());

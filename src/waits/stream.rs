@@ -153,7 +153,9 @@ impl Waiting {
     fn close_at(&self) -> (Instant, End) {
         let early = |at: Instant| at.checked_sub(WARNING).unwrap_or(at);
         match self.wanted.deadline {
-            Some(deadline) if early(deadline) < self.wanted.ends => (early(deadline), End::Deadline),
+            Some(deadline) if early(deadline) < self.wanted.ends => {
+                (early(deadline), End::Deadline)
+            }
             _ => (self.wanted.ends, End::TimedOut),
         }
     }
@@ -266,8 +268,13 @@ impl Waiting {
             _ => {
                 if let Some(acceptor) = policy.acceptor_of_status(&status) {
                     let message = message(&value, policy.status);
-                    self.end(acceptor.outcome.into(), acceptor.success, message, Some(response))
-                        .await;
+                    self.end(
+                        acceptor.outcome.into(),
+                        acceptor.success,
+                        message,
+                        Some(response),
+                    )
+                    .await;
                 }
             }
         }
@@ -325,8 +332,13 @@ impl Waiting {
                 self.say(Event::Snapshot(pb::WaitSnapshot::default()), 0);
             }
             self.shown = true;
-            self.end(acceptor.outcome.into(), acceptor.success, String::new(), None)
-                .await;
+            self.end(
+                acceptor.outcome.into(),
+                acceptor.success,
+                String::new(),
+                None,
+            )
+            .await;
         } else if !self.degraded {
             self.degraded = true;
             let status = status::of(error, None, &self.wanted.request_id);

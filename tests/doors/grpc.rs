@@ -18,12 +18,13 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::ServiceExt;
 
-use super::{causes, environment, gateway_with};
+use super::{causes, environment, gateway_with, waits};
 
 type Door = grpc_door::Edge<tonic::service::Routes>;
 
 fn door(gateway: Gateway) -> Door {
-    grpc_door::routes(gateway, Health::default()).unwrap()
+    let waits = waits(gateway.clone());
+    grpc_door::routes(gateway, waits, Health::default()).unwrap()
 }
 
 fn client(gateway: Gateway) -> ProtonServiceClient<Door> {
@@ -229,7 +230,9 @@ async fn a_message_that_never_comes_is_given_up() {
 #[tokio::test]
 async fn health_is_told_by_check_watch_and_list_and_changes_with_the_server() {
     let health = Health::default();
-    let door = grpc_door::routes(gateway_with(Ok(environment())), health.clone()).unwrap();
+    let gateway = gateway_with(Ok(environment()));
+    let waits = waits(gateway.clone());
+    let door = grpc_door::routes(gateway, waits, health.clone()).unwrap();
     let mut client = HealthClient::new(door);
     let of = |service: &str| HealthCheckRequest {
         service: service.to_owned(),
@@ -251,7 +254,10 @@ async fn health_is_told_by_check_watch_and_list_and_changes_with_the_server() {
         .into_inner();
     let mut names: Vec<_> = all.statuses.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["", "proton.v1.ProtonService"]);
+    assert_eq!(
+        names,
+        ["", "proton.v1.ProtonService", "proton.v1.WaitService"]
+    );
     let unknown = client.check(of("no.such.Service")).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
 }

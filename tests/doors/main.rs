@@ -12,10 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proton_gateway::api::{Response, pb};
+use proton_gateway::changes::Changes;
 use proton_gateway::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Violation};
 use proton_gateway::gateway::{Call, Gateway, Reply};
 use proton_gateway::pipeline;
+use proton_gateway::server::Shutdown;
 use proton_gateway::telemetry::Metrics;
+use proton_gateway::waits::{Key, Settings, Waits};
 
 /// A gateway whose backend gives every call the same outcome.
 fn gateway_with(outcome: Result<Response, Error>) -> Gateway {
@@ -30,6 +33,14 @@ fn gateway_with(outcome: Result<Response, Error>) -> Gateway {
         }
     });
     Gateway::new(pipeline::build(backend, Metrics::new().unwrap()))
+}
+
+fn waits(gateway: Gateway) -> Waits {
+    let (stop, shutdown) = Shutdown::channel();
+    // The sender is the process's in these tests.
+    std::mem::forget(stop);
+    let settings = Settings::with_key(Key::random().unwrap());
+    Waits::new(gateway, Changes::default(), settings, shutdown)
 }
 
 fn environment() -> Response {

@@ -59,7 +59,8 @@ async fn upstream(
 }
 
 async fn get(gateway: Gateway) -> Result<tonic::Response<pb::GetEnvironmentResponse>, Status> {
-    let door = grpc_door::routes(gateway, Health::default()).unwrap();
+    let door =
+        grpc_door::routes(gateway.clone(), super::waits(gateway), Health::default()).unwrap();
     ProtonServiceClient::new(door)
         .get_environment(pb::GetEnvironmentRequest {
             name: "prod".to_owned(),
@@ -68,7 +69,8 @@ async fn get(gateway: Gateway) -> Result<tonic::Response<pb::GetEnvironmentRespo
 }
 
 async fn update(gateway: Gateway) -> Status {
-    let door = grpc_door::routes(gateway, Health::default()).unwrap();
+    let door =
+        grpc_door::routes(gateway.clone(), super::waits(gateway), Health::default()).unwrap();
     ProtonServiceClient::new(door)
         .update_environment(pb::UpdateEnvironmentRequest {
             name: "prod".to_owned(),

@@ -10,6 +10,7 @@ use proton_gateway::backend::aws::Aws;
 use proton_gateway::backend::engine::bucket::Buckets;
 use proton_gateway::backend::engine::store::Store;
 use proton_gateway::backend::engine::{Engine, Quotas, Settings};
+use proton_gateway::changes::Changes;
 use proton_gateway::clock::ManualClock;
 use proton_gateway::edge::Arrival;
 use proton_gateway::edge::aws_door::AwsDoor;
@@ -32,13 +33,16 @@ pub enum Backend {
 
 /// A running gateway.
 pub struct World {
-    gateway: Gateway,
+    pub gateway: Gateway,
+    /// Where changes are published that the gateway knows of.
+    pub changes: Changes,
+    pub shutdown: Shutdown,
     pub engine: Engine,
     pub clock: ManualClock,
     /// Folder of the local buckets.
     pub buckets: tempfile::TempDir,
     _state: Option<tempfile::TempDir>,
-    _stop: watch::Sender<bool>,
+    pub stop: watch::Sender<bool>,
 }
 
 /// The account of the engine.
@@ -72,30 +76,36 @@ impl World {
         let engine = Engine::new(store, Arc::new(clock.clone()), settings);
         let direct = Gateway::new(pipeline::build(engine.clone(), Metrics::new().unwrap()));
         let (stop, shutdown) = Shutdown::channel();
-        let gateway = match backend {
-            Backend::InMemory | Backend::OnDisk => direct,
+        let (gateway, changes) = match backend {
+            Backend::InMemory | Backend::OnDisk => (direct, engine.changes().clone()),
             Backend::ThroughAwsDoor => {
                 let (listener, address) = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-                tokio::spawn(server::serve(listener, AwsDoor::new(direct), shutdown));
+                tokio::spawn(server::serve(
+                    listener,
+                    AwsDoor::new(direct),
+                    shutdown.clone(),
+                ));
                 let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
                     .region(Region::new("us-east-1"))
                     .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
                     .endpoint_url(format!("http://{address}"))
                     .load()
                     .await;
-                Gateway::new(pipeline::build(
-                    Aws::with_config(&config),
-                    Metrics::new().unwrap(),
-                ))
+                let aws = Aws::with_config(&config);
+                let changes = aws.changes().clone();
+                let gateway = Gateway::new(pipeline::build(aws, Metrics::new().unwrap()));
+                (gateway, changes)
             }
         };
         Self {
             gateway,
+            changes,
+            shutdown,
             engine,
             clock,
             buckets,
             _state: Some(state),
-            _stop: stop,
+            stop,
         }
     }
 
@@ -104,6 +114,7 @@ impl World {
         let arrival = Arrival {
             request_id: "test".to_owned(),
             deadline: Instant::now() + Duration::from_secs(60),
+            stream_deadline: None,
         };
         let reply = self
             .gateway
