@@ -351,18 +351,42 @@ fn enum_values_are_prefixed_with_their_enum() {
 }
 
 #[test]
-fn a_message_outside_of_the_operations_may_have_any_shape_but_no_secrets() {
-    let sound = with_messages("message Extra {} message Other { bytes it = 1; }");
+fn a_message_outside_of_the_operations_may_have_any_shape_and_hides_itself_if_it_has_secrets() {
+    let sound = with_messages(
+        "message Extra {} message Other { bytes it = 1; }\n\
+         message Secret { string it = 1 [debug_redact = true]; }",
+    );
     let contract = sound.expect("prost knows bytes");
-    assert!(
-        contract
-            .messages
-            .iter()
-            .all(|message| message.name != "Other")
-    );
-    refused(
-        with_messages("message Extra {} message Other {\nstring it = 1 [debug_redact = true]; }"),
-        "faulty.proto:8: field Other.it: ",
-        "cannot hide a sensitive field",
-    );
+    let ours = |name: &str| contract.messages.iter().any(|message| message.name == name);
+    assert!(!ours("Other") && !ours("Secret"));
+    assert_eq!(contract.opaque, ["Secret"]);
+}
+
+fn with_wait(policy: &str) -> Result<Contract, String> {
+    with_messages(&format!(
+        "message Extra {{}} message R {{}}\nservice WaitService {{\nrpc WaitEaten(R) returns (stream R) \
+         {{ option (proton.policy.v1.wait) = {{ {policy} }}; }} }}"
+    ))
+}
+
+#[test]
+fn a_wait_that_nothing_could_end_is_refused_with_its_line() {
+    let success = "acceptors: { status: \"A\" outcome: ACCEPTOR_OUTCOME_SUCCEEDED success: true }";
+    let of = |rest: &str| format!("operation: \"Eat\" status: \"meal\" delay_seconds: 1 {rest}");
+    assert!(with_wait(&of(success)).is_ok());
+    for (policy, problem) in [
+        (of(""), "no acceptor is a success"),
+        (of("acceptors: { success: true }"), "a status or an error"),
+        (
+            of("acceptors: { status: \"A\" success: true }"),
+            "no outcome",
+        ),
+        (
+            "status: \"meal\" delay_seconds: 1".to_owned(),
+            "must be operations",
+        ),
+        ("operation: \"Eat\" delay_seconds: 1".to_owned(), "missing"),
+    ] {
+        refused(with_wait(&policy), "faulty.proto:9: rpc WaitEaten", problem);
+    }
 }

@@ -11,5 +11,6 @@ mod support;
 mod service_fixtures;
 
 mod client;
+mod model;
 mod outcomes;
 mod scripted;
