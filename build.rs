@@ -8,6 +8,7 @@ use std::{env, fs};
 const FILES: &[&str] = &[
     "proton/v1/proton.proto",
     "proton/v1/waits.proto",
+    "proton/v1/pages.proto",
     "grpc/health/v1/health.proto",
 ];
 

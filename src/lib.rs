@@ -8,6 +8,7 @@ pub mod config;
 pub mod edge;
 pub mod error;
 pub mod gateway;
+pub mod pages;
 pub mod pipeline;
 pub mod program;
 pub mod server;

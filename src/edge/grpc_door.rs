@@ -14,10 +14,12 @@ use tower::Service;
 use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, health::Health, status};
 use crate::api::DESCRIPTORS;
 use crate::api::health::health_server::HealthServer;
+use crate::api::pb::paginator_service_server::PaginatorServiceServer;
 use crate::api::pb::proton_service_server::ProtonServiceServer;
 use crate::api::pb::wait_service_server::WaitServiceServer;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::Gateway;
+use crate::pages::Paginator;
 use crate::waits::Waits;
 
 /// How long after its deadline a call is left to end by itself.
@@ -29,6 +31,7 @@ pub fn routes(
     waits: Waits,
     health: Health,
 ) -> Result<Edge<Routes>, tonic_reflection::server::Error> {
+    let pages = Paginator::new(gateway.clone());
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -45,6 +48,9 @@ pub fn routes(
             ProtonServiceServer::new(gateway).max_decoding_message_size(MAX_REQUEST_BYTES),
         )
         .add_service(WaitServiceServer::new(waits).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(
+            PaginatorServiceServer::new(pages).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

@@ -18,7 +18,12 @@ use crate::api::health::{
 use crate::error::Error;
 
 /// The services whose state is told. The empty name is the whole server.
-const SERVICES: &[&str] = &["", "proton.v1.ProtonService", "proton.v1.WaitService"];
+const SERVICES: &[&str] = &[
+    "",
+    "proton.v1.ProtonService",
+    "proton.v1.WaitService",
+    "proton.v1.PaginatorService",
+];
 
 /// Whether calls are answered now. Clones share the state.
 #[derive(Debug, Clone)]

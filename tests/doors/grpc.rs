@@ -256,7 +256,12 @@ async fn health_is_told_by_check_watch_and_list_and_changes_with_the_server() {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["", "proton.v1.ProtonService", "proton.v1.WaitService"]
+        [
+            "",
+            "proton.v1.PaginatorService",
+            "proton.v1.ProtonService",
+            "proton.v1.WaitService"
+        ]
     );
     let unknown = client.check(of("no.such.Service")).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);

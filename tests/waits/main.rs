@@ -13,4 +13,5 @@ mod service_fixtures;
 mod client;
 mod model;
 mod outcomes;
+mod pages;
 mod scripted;
