@@ -110,12 +110,6 @@ impl Pollers {
         }
     }
 
-    /// How many pollers are at work.
-    #[cfg(test)]
-    pub fn count(&self) -> usize {
-        self.running.lock().unwrap().len()
-    }
-
     fn pause(&self, round: usize) -> Duration {
         let pauses = &self.settings.pauses;
         pauses

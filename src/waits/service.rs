@@ -39,7 +39,7 @@ trait Wait: Message {
     fn outputs(&self) -> Option<Request>;
 
     /// What its changes are published under.
-    fn name(&self) -> &str;
+    fn published_under(&self) -> &str;
 
     fn event(event: pb::WaitEvent) -> Self::Event;
 }
@@ -62,6 +62,8 @@ macro_rules! waits {
                 self.options.take().unwrap_or_default()
             }
 
+            // Not all of them have more fields.
+            #[allow(clippy::needless_update)]
             fn polled(&self) -> Request {
                 Request::$operation(pb::$polled {
                     $first: self.$first.clone(),
@@ -78,7 +80,7 @@ macro_rules! waits {
                 listed.into_iter().next()
             }
 
-            fn name(&self) -> &str {
+            fn published_under(&self) -> &str {
                 &self.$first
             }
 
@@ -208,7 +210,7 @@ impl Waits {
             position,
             request_id: arrival.request_id.clone(),
         };
-        Ok((wanted, message.name().to_owned()))
+        Ok((wanted, message.published_under().to_owned()))
     }
 }
 

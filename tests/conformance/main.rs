@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../support/mod.rs"]
+// Some of it is for other suites.
+#[allow(dead_code)]
 mod support;
 
 mod account_settings;
