@@ -4,9 +4,10 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
 
 use crate::backend::aws::{self, Aws};
@@ -16,17 +17,29 @@ use crate::config::{AwsListen, Config, Upstream};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::{Gateway, Pipeline};
 use crate::pipeline;
-use crate::server::{self, Shutdown};
+use crate::server::{self, DRAIN, Shutdown};
 use crate::telemetry::{self, Metrics};
+
+/// How long after the listeners' drain the other parts may take to end.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// Serves with `config` until SIGTERM or SIGINT, then drains.
 pub fn run(config: Config) -> Result<(), String> {
     telemetry::log(&config.log, config.log_format)?;
-    tokio::runtime::Builder::new_multi_thread()
+    let stopped = signalled()?;
+    on_runtime(serve(config, stopped))
+}
+
+/// Runs `program` on a runtime of its own.
+fn on_runtime(program: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?
-        .block_on(serve(config, signalled()?))
+        .map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let outcome = runtime.block_on(program);
+    // A runtime that is merely dropped waits for what blocks a thread, however long that takes.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Returns when the process is told to stop.
@@ -77,24 +90,86 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         &mut parts,
     )?;
     if let Some((listener, _)) = aws {
-        parts.spawn(server::serve(
-            listener,
-            AwsDoor::new(gateway),
-            shutdown.clone(),
-        ));
+        let door = AwsDoor::new(gateway);
+        spawn(
+            &mut parts,
+            "the AWS door",
+            server::serve(listener, door, shutdown.clone()),
+        );
     }
     let pages = admin::routes(health.clone(), metrics);
-    parts.spawn(server::serve(admin.0, pages, shutdown.clone()));
+    spawn(
+        &mut parts,
+        "the admin listener",
+        server::serve(admin.0, pages, shutdown.clone()),
+    );
 
     health.set_serving(true);
     addresses.announce(config.ready_file.as_deref())?;
-    stopped.await;
+    let outcome = until(stopped, &mut parts).await;
     // Health first, so that whoever balances load looks elsewhere while calls end.
     health.set_serving(false);
+    if let Some(path) = &config.ready_file {
+        // It may be gone already.
+        drop(std::fs::remove_file(path));
+    }
     stop.send_replace(true);
-    while parts.join_next().await.is_some() {}
+    join(parts).await;
     tracing::info!("stopped");
-    Ok(())
+    outcome
+}
+
+/// Returns when `stopped` does; it is an error if a part ends before.
+async fn until(stopped: impl Future<Output = ()>, parts: &mut JoinSet<Part>) -> Result<(), String> {
+    let ended = tokio::select! {
+        () = stopped => return Ok(()),
+        ended = parts.join_next() => ended,
+    };
+    let problem = match ended {
+        Some(Ok(part)) => format!("{part} ended although nobody had told it to"),
+        Some(Err(error)) => panicked(error),
+        None => "nothing is running".to_owned(),
+    };
+    tracing::error!(problem, "stopping");
+    Err(problem)
+}
+
+/// Waits for all parts to end, but not for ever: what blocks a thread cannot be stopped.
+async fn join(mut parts: JoinSet<Part>) {
+    let all = async {
+        while let Some(ended) = parts.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(problem = panicked(error), "while stopping");
+            }
+        }
+    };
+    if tokio::time::timeout(DRAIN + MARGIN, all).await.is_err() {
+        tracing::warn!(
+            "work was still under way when the program ended; it is done again after the next start"
+        );
+    }
+}
+
+fn panicked(error: JoinError) -> String {
+    let cause = error.try_into_panic().map_or_else(
+        |error| error.to_string(),
+        |panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            text.or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default()
+        },
+    );
+    format!("a part of the program failed: {cause}")
+}
+
+/// What runs until the program stops, by its name.
+type Part = &'static str;
+
+fn spawn(parts: &mut JoinSet<Part>, name: Part, part: impl Future<Output = ()> + Send + 'static) {
+    parts.spawn(async move {
+        part.await;
+        name
+    });
 }
 
 fn open(
@@ -102,12 +177,16 @@ fn open(
     gateway: Gateway,
     health: Health,
     shutdown: &Shutdown,
-    parts: &mut JoinSet<()>,
+    parts: &mut JoinSet<Part>,
 ) -> Result<(), String> {
     let routes = grpc_door::routes(gateway, health)
         .map_err(|error| format!("reflection cannot be set up: {error}"))?;
     let service = ServiceBuilder::new().service(routes);
-    parts.spawn(server::serve(listener, service, shutdown.clone()));
+    spawn(
+        parts,
+        "the gRPC door",
+        server::serve(listener, service, shutdown.clone()),
+    );
     Ok(())
 }
 
@@ -116,7 +195,7 @@ async fn backend(
     config: &Config,
     metrics: Metrics,
     shutdown: &Shutdown,
-    parts: &mut JoinSet<()>,
+    parts: &mut JoinSet<Part>,
 ) -> Result<Pipeline, String> {
     match config.upstream {
         Upstream::Aws => {
@@ -144,13 +223,24 @@ async fn backend(
                 buckets: Buckets::in_folder(&config.buckets_dir),
                 quotas: engine::Quotas::default(),
             };
-            let engine = Engine::new(store, Arc::new(SystemClock), settings);
+            let engine = Engine::new(store.clone(), Arc::new(SystemClock), settings);
             tracing::info!(
                 state_dir = %config.state_dir.display(),
                 provisioner = "simulated",
                 "the embedded engine is open; it provisions nothing real"
             );
-            parts.spawn(engine.clone().work(shutdown.clone().told()));
+            spawn(
+                parts,
+                "the engine's worker",
+                engine.clone().work(shutdown.clone().told()),
+            );
+            let told = shutdown.clone().told();
+            spawn(parts, "the store's writer", async move {
+                tokio::select! {
+                    () = store.ended() => {}
+                    () = told => {}
+                }
+            });
             Ok(pipeline::build(engine, metrics))
         }
     }
@@ -178,9 +268,73 @@ impl Addresses {
             "admin": admin.to_string(),
         });
         // Renamed into place: nobody reads half of it.
-        let draft = path.with_extension("draft");
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".draft");
         std::fs::write(&draft, format!("{text}\n"))
             .and_then(|()| std::fs::rename(&draft, path))
             .map_err(|error| format!("cannot write the ready file {}: {error}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_or_panics_ends_the_program_with_an_error() {
+        let never = std::future::pending::<()>;
+        let mut parts = JoinSet::new();
+        spawn(&mut parts, "one", never());
+        spawn(&mut parts, "two", async {});
+        let ended = until(never(), &mut parts).await.unwrap_err();
+        assert!(ended.starts_with("two ended"), "{ended}");
+        spawn(&mut parts, "three", async { panic!("a defect") });
+        let ended = until(never(), &mut parts).await.unwrap_err();
+        assert!(ended.contains("a defect"), "{ended}");
+        assert_eq!(until(async {}, &mut parts).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_does_not_stop_is_left_behind_in_time() {
+        let mut parts = JoinSet::new();
+        spawn(&mut parts, "one", std::future::pending());
+        let joined = tokio::time::timeout(DRAIN + 2 * MARGIN, join(parts));
+        assert!(joined.await.is_ok());
+    }
+
+    #[test]
+    fn a_blocked_thread_does_not_keep_the_program() {
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let outcome = on_runtime(async {
+                let (began, begun) = tokio::sync::oneshot::channel();
+                tokio::task::spawn_blocking(move || {
+                    began.send(()).unwrap();
+                    blocked.recv().unwrap_err();
+                });
+                begun.await.map_err(|error| error.to_string())
+            });
+            drop(ended.send(outcome));
+        });
+        let outcome = end.recv_timeout(Duration::from_secs(20));
+        drop(release);
+        assert_eq!(outcome, Ok(Ok(())));
+    }
+
+    #[test]
+    fn ready_files_that_differ_in_their_extension_have_drafts_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let addresses = Addresses {
+            grpc: ([127, 0, 0, 1], 1).into(),
+            aws: None,
+            admin: ([127, 0, 0, 1], 2).into(),
+        };
+        let other = folder.path().join("ready.draft");
+        std::fs::write(&other, "another program's").unwrap();
+        let path = folder.path().join("ready.json");
+        addresses.announce(Some(&path)).unwrap();
+        assert!(path.is_file());
+        assert_eq!(std::fs::read_to_string(other).unwrap(), "another program's");
     }
 }

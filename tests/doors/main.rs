@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proton_gateway::api::{Response, pb};
+use proton_gateway::edge::budget::Budget;
 use proton_gateway::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Violation};
 use proton_gateway::gateway::{Call, Gateway, Reply};
 use proton_gateway::pipeline;
@@ -19,6 +20,11 @@ use proton_gateway::telemetry::Metrics;
 
 /// A gateway whose backend gives every call the same outcome.
 fn gateway_with(outcome: Result<Response, Error>) -> Gateway {
+    gateway_within(outcome, Budget::default())
+}
+
+/// The same, with room for so many requests.
+fn gateway_within(outcome: Result<Response, Error>, budget: Budget) -> Gateway {
     let outcome = Arc::new(outcome);
     let backend = tower::service_fn(move |_: Call| {
         let outcome = Arc::clone(&outcome);
@@ -29,7 +35,7 @@ fn gateway_with(outcome: Result<Response, Error>) -> Gateway {
             })
         }
     });
-    Gateway::new(pipeline::build(backend, Metrics::new().unwrap()))
+    Gateway::within(pipeline::build(backend, Metrics::new().unwrap()), budget)
 }
 
 fn environment() -> Response {

@@ -87,13 +87,18 @@ impl Store {
 
     /// Runs `work` in a transaction and returns once it is durable. An error rolls it back.
     ///
-    /// Dropping the returned future does not stop the work.
+    /// Dropping the returned future does not stop work that has begun.
     pub async fn write<R, F>(&self, work: F) -> Result<R>
     where
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
         self.writer.run(work).await
+    }
+
+    /// Returns when the store can change nothing any more because of a defect.
+    pub async fn ended(&self) {
+        self.writer.ended().await;
     }
 
     /// Runs `work` on a consistent snapshot.

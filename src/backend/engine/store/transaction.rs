@@ -1,11 +1,12 @@
 //! What the engine can do inside a transaction.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Something stored under a key that its own fields determine.
 pub trait Record: Message + Default {
@@ -35,8 +36,35 @@ pub struct Transaction<'a> {
     connection: &'a Connection,
 }
 
+/// When to try again what the machine could not do.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a failure of SQLite means: a disk may have room again, a defect stays.
 pub(super) fn fault(error: &rusqlite::Error) -> Error {
-    Error::internal(format!("the store failed: {error}"))
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::DatabaseBusy) => {
+            // Callers are not told, and whoever runs the gateway has to know.
+            tracing::error!(cause = %error, "the store's disk fails");
+            unavailable()
+        }
+        _ => Error::internal(format!("the store failed: {error}")),
+    }
+}
+
+/// SQLite gave up the transaction of a whole batch.
+pub(super) fn rolled_back() -> Error {
+    tracing::error!("SQLite rolled a transaction back by itself");
+    unavailable()
+}
+
+fn unavailable() -> Error {
+    Error::new(
+        ErrorKind::Unavailable {
+            retry_after: RETRY_AFTER,
+        },
+        "the disk of the gateway's state directory is full, busy or failing; nothing was changed",
+    )
 }
 
 pub(super) fn snapshot<R>(
@@ -62,6 +90,11 @@ fn after_prefix(prefix: &str) -> String {
 impl<'a> Transaction<'a> {
     pub(super) fn new(connection: &'a Connection) -> Self {
         Self { connection }
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        self.connection
     }
 
     fn decode<R: Record>(body: &[u8]) -> Result<R> {
@@ -329,5 +362,25 @@ impl<'a> Transaction<'a> {
             .and_then(|mut delete| delete.execute([digest]))
             .map(drop)
             .map_err(|error| fault(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_disk_is_no_defect() {
+        let of = |code| {
+            fault(&rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(code),
+                None,
+            ))
+        };
+        // SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_BUSY; SQLITE_CORRUPT.
+        for code in [13, 778, 5] {
+            assert!(of(code).retry_after().is_some(), "{code}");
+        }
+        assert_eq!(*of(11).kind, ErrorKind::Internal);
     }
 }
