@@ -74,13 +74,6 @@ pub enum Idempotency {
     None,
 }
 
-impl Idempotency {
-    /// Whether the same call may be sent again although the first may have been applied.
-    pub fn repeatable(self) -> bool {
-        self != Self::None
-    }
-}
-
 impl Operation {
     /// What the operation is.
     pub fn policy(self) -> &'static Policy {
@@ -112,6 +105,16 @@ impl Request {
     /// Checks the model's constraints; the error lists all violations.
     pub fn validate(&self) -> Result<()> {
         Check::of(self.rules())
+    }
+
+    /// Whether the same call may be sent again although the first may have been applied.
+    pub fn repeatable(&self) -> bool {
+        match self.operation().policy().idempotency {
+            Idempotency::None => false,
+            // Without a token a repeat is another call.
+            Idempotency::ClientToken => self.client_token().is_some_and(|token| !token.is_empty()),
+            _ => true,
+        }
     }
 
     /// The request as AWS JSON with sensitive fields blanked out: fit for a log.

@@ -13,7 +13,7 @@ use tower::ServiceBuilder;
 use crate::backend::aws::{self, Aws};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::clock::SystemClock;
-use crate::config::{AwsListen, Config, Upstream};
+use crate::config::{AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::{Gateway, Pipeline};
 use crate::pipeline;
@@ -197,8 +197,8 @@ async fn backend(
     shutdown: &Shutdown,
     parts: &mut JoinSet<Part>,
 ) -> Result<Pipeline, String> {
-    match config.upstream {
-        Upstream::Aws => {
+    match &config.engine {
+        None => {
             let settings = aws::Settings {
                 region: config.region.clone(),
                 profile: config.profile.clone(),
@@ -213,19 +213,19 @@ async fn backend(
             );
             Ok(pipeline::build(Aws::connect(settings).await, metrics))
         }
-        Upstream::Engine => {
-            let store = Store::open(&config.state_dir).map_err(|error| error.to_string())?;
+        Some(own) => {
+            let store = Store::open(&own.state_dir).map_err(|error| error.to_string())?;
             let settings = engine::Settings {
                 region: config.arn_region().to_owned(),
-                account_id: config.account_id.clone(),
-                step: config.simulated_step.0,
-                self_managed_timeout: config.self_managed_timeout.0,
-                buckets: Buckets::in_folder(&config.buckets_dir),
+                account_id: own.account_id.clone(),
+                step: own.simulated_step.0,
+                self_managed_timeout: own.self_managed_timeout.0,
+                buckets: Buckets::in_folder(&own.buckets_dir),
                 quotas: engine::Quotas::default(),
             };
             let engine = Engine::new(store.clone(), Arc::new(SystemClock), settings);
             tracing::info!(
-                state_dir = %config.state_dir.display(),
+                state_dir = %own.state_dir.display(),
                 provisioner = "simulated",
                 "the embedded engine is open; it provisions nothing real"
             );

@@ -88,7 +88,7 @@ impl Service<Call> for Aws {
                     .operation_timeout(left)
                     .build(),
             );
-            let operation = call.operation;
+            let (operation, repeatable) = (call.operation, call.request.repeatable());
             // Large, and not needed on the stack of every caller.
             Box::pin(sdk::forward(&client, settings, call.request))
                 .await
@@ -96,7 +96,7 @@ impl Service<Call> for Aws {
                     response: answer.response,
                     upstream_request_id: answer.request_id,
                 })
-                .map_err(|error| failure::of_operation(error, operation))
+                .map_err(|error| failure::of_operation(error, operation, repeatable))
         })
     }
 }

@@ -214,7 +214,7 @@ pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Stat
     match &*error.kind {
         ErrorKind::Invalid { violations, .. } => add_violations(&mut details, violations),
         ErrorKind::NotFound { resource, name } => {
-            details.set_resource_info(resource, fact(name), "", &*message);
+            details.set_resource_info(fact(resource), fact(name), "", &*message);
         }
         ErrorKind::Conflict { subject, .. } => {
             details.add_precondition_failure_violation(reason, fact(subject), &*message);
