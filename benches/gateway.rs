@@ -9,30 +9,30 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput};
 use futures_util::future::{BoxFuture, Ready, join_all, ready};
 use pb::proton_service_client::ProtonServiceClient;
 use pb::template_version_source_input::Source;
 use proton_gateway::api::pb;
+use proton_gateway::backend::engine::bucket::Buckets;
 use proton_gateway::backend::engine::store::Store;
-use proton_gateway::backend::engine::{Engine, Settings};
+use proton_gateway::backend::engine::{Engine, Quotas, Settings};
 use proton_gateway::clock::SystemClock;
-use proton_gateway::config::{Config, Options, Span};
 use proton_gateway::edge::grpc_door;
 use proton_gateway::edge::health::Health;
 use proton_gateway::gateway::Gateway;
 use proton_gateway::pipeline;
 use proton_gateway::server::{self, Shutdown};
 use proton_gateway::telemetry::Metrics;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::sync::{Mutex, watch};
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
@@ -43,64 +43,162 @@ type Client = ProtonServiceClient<Channel>;
 const ROLE: &str = "arn:aws:iam::123456789012:role/proton";
 const ENVIRONMENT_SPEC: &str = "proton: EnvironmentSpec\nspec: {owner: bench}\n";
 const SERVICE_SPEC: &str = "proton: ServiceSpec\npipeline: {test_command: 'true'}\ninstances:\n  - {name: main, environment: events}\n";
-/// Long enough for nothing to be registered or deployed while a call is measured.
+/// Long enough for nothing to be deployed while a call is measured.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// Callers at the same time: the store commits those together that wait together.
 const CALLERS: u64 = 32;
+/// Services that one copy of the state takes besides the sample: within the quota of 1,000.
+const ROOM: u64 = 960;
 
 fn main() {
     let runtime = Runtime::new().unwrap();
     let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("criterion");
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let (gateway, sample) = runtime.block_on(gateway(folder.path()));
-    let floor = runtime.block_on(floor(sample));
-
     let mut criterion = Criterion::default()
         .configure_from_args()
         .output_directory(&output);
-    for (name, client) in [("floor", floor), ("gateway", gateway)] {
-        measure(&mut criterion, &runtime, name, &client);
+    let gateway = runtime.block_on(Side::gateway(folder.path()));
+    let floor = runtime.block_on(Side::floor(&gateway));
+    // Side by side within each group: what else the machine does changes with the minutes.
+    let sides = [floor, gateway].map(Mutex::new);
+    let mut group = criterion.benchmark_group("get_service");
+    for side in &sides {
+        measure_get(&mut group, &runtime, side);
+    }
+    group.finish();
+    for (name, callers) in [("create_service", 1), ("create_service_together", CALLERS)] {
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Elements(callers));
+        for side in &sides {
+            measure_create(&mut group, &runtime, side, callers);
+        }
+        group.finish();
     }
     criterion.final_summary();
     report(&output);
 }
 
-fn measure(criterion: &mut Criterion, runtime: &Runtime, name: &str, client: &Client) {
-    let mut group = criterion.benchmark_group("get_service");
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+fn measure_get(group: &mut Group<'_>, runtime: &Runtime, side: &Mutex<Side>) {
+    let (name, client) = runtime.block_on(async {
+        let side = side.lock().await;
+        (side.name, side.client.clone())
+    });
     group.bench_function(name, |bencher| {
         bencher
             .to_async(runtime)
             .iter(|| async { get(&mut client.clone()).await });
     });
-    group.finish();
+}
 
-    let number = AtomicU64::new(0);
-    let mut group = criterion.benchmark_group("create_service");
+fn measure_create(group: &mut Group<'_>, runtime: &Runtime, side: &Mutex<Side>, callers: u64) {
+    let name = runtime.block_on(side.lock()).name;
     group.bench_function(name, |bencher| {
-        bencher
-            .to_async(runtime)
-            .iter(|| async { create(&mut client.clone(), &number).await });
-    });
-    group.finish();
-
-    let mut group = criterion.benchmark_group("create_service_together");
-    group.throughput(Throughput::Elements(CALLERS));
-    group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-        bencher.to_async(runtime).iter_custom(|rounds| {
-            let number = &number;
-            async move {
+        bencher.to_async(runtime).iter_custom(|rounds| async move {
+            let mut side = side.lock().await;
+            let mut spent = Duration::ZERO;
+            for _ in 0..rounds {
+                let first = side.room_for(callers).await;
+                let client = &side.client;
                 let begin = Instant::now();
-                for _ in 0..rounds {
-                    join_all((0..CALLERS).map(|_| async {
-                        create(&mut client.clone(), number).await;
-                    }))
-                    .await;
-                }
-                begin.elapsed()
+                join_all((first..first + callers).map(|number| create(client, number))).await;
+                spent += begin.elapsed();
             }
+            spent
         });
     });
-    group.finish();
+}
+
+/// One of the two that are compared.
+struct Side {
+    name: &'static str,
+    client: Client,
+    /// Services that were created through the client.
+    created: u64,
+    /// Of the gateway only.
+    engine: Option<Prepared>,
+}
+
+/// An engine's state with templates and an environment in it, of which copies are served.
+struct Prepared {
+    folder: PathBuf,
+    copies: u32,
+    /// Going away, it stops the gateway that serves the last copy.
+    _stop: Option<watch::Sender<bool>>,
+}
+
+impl Side {
+    async fn gateway(folder: &Path) -> Self {
+        let prepared = folder.join("prepared");
+        let (client, stop) = open(&prepared, Duration::ZERO).await;
+        fill(client.clone()).await;
+        let mut side = Self {
+            name: "gateway",
+            client,
+            created: 0,
+            engine: Some(Prepared {
+                folder: prepared,
+                copies: 0,
+                _stop: Some(stop),
+            }),
+        };
+        side.renew().await;
+        side
+    }
+
+    /// Serves the same calls with nothing behind them; every answer is one of `other`.
+    async fn floor(other: &Self) -> Self {
+        let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into())
+            .unwrap()
+            .with_nodelay(Some(true));
+        let address = incoming.local_addr().unwrap();
+        let sample = get(&mut other.client.clone()).await;
+        let server = Server::builder()
+            .add_service(Floor { sample })
+            .serve_with_incoming(incoming);
+        tokio::spawn(server);
+        Self {
+            name: "floor",
+            client: Client::connect(format!("http://{address}")).await.unwrap(),
+            created: 0,
+            engine: None,
+        }
+    }
+
+    /// Makes room for more services, not timed: an account has a thousand of them at most, and
+    /// counting more than that would be measured too. Returns the number of the first.
+    async fn room_for(&mut self, services: u64) -> u64 {
+        if self.created + services > ROOM {
+            self.renew().await;
+        }
+        let first = self.created;
+        self.created += services;
+        first
+    }
+
+    /// Begins again with nothing but the prepared state and the service `sample`.
+    async fn renew(&mut self) {
+        self.created = 0;
+        let Some(engine) = &mut self.engine else {
+            return;
+        };
+        engine.copies += 1;
+        let copy = engine.folder.with_file_name(format!("{}", engine.copies));
+        std::fs::create_dir(&copy).unwrap();
+        // Nothing writes meanwhile, so the files of the database belong together.
+        for file in ["proton.db", "proton.db-wal"] {
+            let from = engine.folder.join(file);
+            if from.exists() {
+                std::fs::copy(from, copy.join(file)).unwrap();
+            }
+        }
+        let (client, stop) = open(&copy, NEVER).await;
+        self.client = client;
+        engine._stop = Some(stop);
+        let sample = service("sample");
+        self.client.create_service(sample).await.unwrap();
+    }
 }
 
 async fn get(client: &mut Client) -> pb::Service {
@@ -111,9 +209,9 @@ async fn get(client: &mut Client) -> pb::Service {
     answer.into_inner().service.unwrap()
 }
 
-async fn create(client: &mut Client, number: &AtomicU64) -> pb::Service {
-    let number = number.fetch_add(1, Ordering::Relaxed);
-    let answer = client.create_service(service(&format!("n{number}"))).await;
+async fn create(client: &Client, number: u64) -> pb::Service {
+    let request = service(&format!("n{number}"));
+    let answer = client.clone().create_service(request).await;
     answer.unwrap().into_inner().service.unwrap()
 }
 
@@ -132,47 +230,26 @@ fn service(name: &str) -> pb::CreateServiceRequest {
     }
 }
 
-/// Serves the whole gateway below `folder`, fills it, and returns a client and a service that
-/// was read through it.
-async fn gateway(folder: &Path) -> (Client, pb::Service) {
-    // What has to happen before is done at once; then the same state is opened with a provisioner
-    // that does not stir.
-    let (client, stop) = open(folder, Duration::ZERO).await;
-    fill(client).await;
-    stop.await;
-    let (mut client, stop) = open(folder, NEVER).await;
-    // It serves until the process ends.
-    std::mem::forget(stop);
-    client.create_service(service("sample")).await.unwrap();
-    let sample = get(&mut client).await;
-    (client, sample)
-}
-
-/// Opens the engine in `folder` behind the gRPC door. The second value closes it when awaited.
-async fn open(folder: &Path, step: Duration) -> (Client, BoxFuture<'static, ()>) {
-    let options = Options {
-        state_dir: Some(folder.join("state")),
-        simulated_step: Some(Span(step)),
-        ..Options::default()
+/// Opens the engine in `folder` behind the gRPC door, which closes with the second value.
+async fn open(folder: &Path, step: Duration) -> (Client, watch::Sender<bool>) {
+    let settings = Settings {
+        region: "us-east-1".to_owned(),
+        account_id: "123456789012".to_owned(),
+        step,
+        self_managed_timeout: NEVER,
+        buckets: Buckets::in_folder(folder.join("buckets")),
+        quotas: Quotas::default(),
     };
-    let config = Config::load(options, None).unwrap();
-    let mut settings = Settings::of(&config);
-    settings.quotas.services = u64::MAX;
-    let store = Store::open(&config.state_dir).unwrap();
+    let store = Store::open(folder).unwrap();
     let engine = Engine::new(store, Arc::new(SystemClock), settings);
     let (stop, shutdown) = Shutdown::channel();
-    let worker = tokio::spawn(engine.clone().work(shutdown.clone().told()));
+    tokio::spawn(engine.clone().work(shutdown.clone().told()));
     let gateway = Gateway::new(pipeline::build(engine, Metrics::new().unwrap()));
     let (listener, address) = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let routes = grpc_door::routes(gateway, Health::default()).unwrap();
-    let door = tokio::spawn(server::serve(listener, routes, shutdown));
+    tokio::spawn(server::serve(listener, routes, shutdown));
     let client = Client::connect(format!("http://{address}")).await.unwrap();
-    let close = async move {
-        stop.send_replace(true);
-        worker.await.unwrap();
-        door.await.unwrap();
-    };
-    (client, Box::pin(close))
+    (client, stop)
 }
 
 /// Templates and an environment from the examples.
@@ -213,7 +290,12 @@ async fn fill(mut client: Client) {
         status: pb::TemplateVersionStatus::Published.into(),
         ..Default::default()
     };
-    until_accepted(|| client.update_environment_template_version(publish.clone())).await;
+    until_accepted(async || {
+        client
+            .update_environment_template_version(publish.clone())
+            .await
+    })
+    .await;
 
     let template = pb::CreateServiceTemplateRequest {
         name: "worker".into(),
@@ -240,7 +322,12 @@ async fn fill(mut client: Client) {
         status: pb::TemplateVersionStatus::Published.into(),
         ..Default::default()
     };
-    until_accepted(|| client.update_service_template_version(publish.clone())).await;
+    until_accepted(async || {
+        client
+            .update_service_template_version(publish.clone())
+            .await
+    })
+    .await;
 
     let environment = pb::CreateEnvironmentRequest {
         name: "events".into(),
@@ -265,10 +352,7 @@ async fn fill(mut client: Client) {
 }
 
 /// A version can be published once it is registered.
-async fn until_accepted<T, F>(mut call: impl FnMut() -> F)
-where
-    F: Future<Output = Result<T, Status>>,
-{
+async fn until_accepted<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) {
     let mut last = None;
     for _ in 0..600 {
         match call().await {
@@ -278,18 +362,6 @@ where
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("never accepted: {last:?}");
-}
-
-/// Serves the same two calls with nothing behind them.
-async fn floor(sample: pb::Service) -> Client {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = Server::builder()
-        .tcp_nodelay(true)
-        .add_service(Floor { sample })
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    tokio::spawn(server);
-    Client::connect(format!("http://{address}")).await.unwrap()
 }
 
 /// What tonic generates for a service, for two of its methods.

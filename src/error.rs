@@ -238,6 +238,17 @@ impl Error {
         Self::new(ErrorKind::Internal, context)
     }
 
+    /// Whether what was asked for is at fault, and not the gateway or the machine.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            *self.kind,
+            ErrorKind::Invalid { .. }
+                | ErrorKind::NotFound { .. }
+                | ErrorKind::Conflict { .. }
+                | ErrorKind::QuotaExceeded { .. }
+        )
+    }
+
     pub fn is_not_found(&self) -> bool {
         matches!(*self.kind, ErrorKind::NotFound { .. })
     }

@@ -15,6 +15,7 @@ use pb::proton_service_client::ProtonServiceClient;
 use pb::template_version_source_input::Source;
 use proton_gateway::api::pb;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tonic::transport::Channel;
 
 /// How long anything may take here before a test gives up: machines are shared.
@@ -318,7 +319,7 @@ async fn deployments(client: &mut Client) -> Vec<(String, pb::DeploymentStatus)>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_a_kill_and_every_deployment_ends() {
-    const MUTATIONS: usize = 200;
+    const ENOUGH: usize = 200;
     let (_folder, state) = state();
     let mut first = Running::on(&state).await;
     let client = first.client().await;
@@ -326,30 +327,37 @@ async fn what_was_acknowledged_survives_a_kill_and_every_deployment_ends() {
 
     let next = Arc::new(AtomicUsize::new(0));
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let enough = Arc::new(Notify::new());
+    // The callers go on until the process is gone, so it dies in the middle of their calls.
     let callers: Vec<_> = (0..8)
         .map(|_| {
-            let (mut client, next, acknowledged) =
-                (client.clone(), next.clone(), acknowledged.clone());
+            let mut client = client.clone();
+            let (next, acknowledged) = (next.clone(), acknowledged.clone());
+            let enough = enough.clone();
             tokio::spawn(async move {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= MUTATIONS || mutate(&mut client, number).await.is_err() {
+                    if mutate(&mut client, number).await.is_err() {
                         return;
                     }
-                    acknowledged.lock().unwrap().push(number);
+                    let mut acknowledged = acknowledged.lock().unwrap();
+                    acknowledged.push(number);
+                    if acknowledged.len() == ENOUGH {
+                        enough.notify_one();
+                    }
                 }
             })
         })
         .collect();
-    eventually("half of the mutations are acknowledged", || async {
-        (acknowledged.lock().unwrap().len() >= MUTATIONS / 2).then_some(())
-    })
-    .await;
+    tokio::time::timeout(PATIENCE, enough.notified())
+        .await
+        .unwrap();
     first.kill();
     for caller in callers {
         caller.await.unwrap();
     }
     let acknowledged = acknowledged.lock().unwrap().clone();
+    assert!(acknowledged.len() >= ENOUGH, "{}", first.log());
 
     let second = Running::on(&state).await;
     let mut client = second.client().await;

@@ -34,7 +34,7 @@ def stub(method):
     return call, request
 
 
-def call(name, **fields):
+def call(name, /, **fields):
     method = service("proton.v1.ProtonService").methods_by_name[name]
     send, request = stub(method)
     return send(request(**fields), timeout=SECONDS)
@@ -50,7 +50,7 @@ def raw(name, data):
     return send(data, timeout=SECONDS)
 
 
-def refused(code, send, *arguments, **fields):
+def refused(code, send, /, *arguments, **fields):
     """The details of a refusal by their types; each has an ErrorInfo."""
     try:
         answer = send(*arguments, **fields)
@@ -82,12 +82,15 @@ with checks.that("all services are listed, and no other"):
     )
 with checks.that("ProtonService has the 87 operations of the API"):
     same(len(service("proton.v1.ProtonService").methods), 87)
-with checks.that("the policy of an operation can be read from its options"):
+with checks.that("what an operation is can be read from its options"):
     method = service("proton.v1.ProtonService").methods_by_name["GetService"]
-    # NO_SIDE_EFFECTS
-    same(method.GetOptions().idempotency_level, 1)
-    policies = [field.full_name for field, _ in method.GetOptions().ListFields()]
-    assert any(name.startswith("proton.policy.v1.") for name in policies), policies
+    # Options as the server's own descriptors know them, not as this package does.
+    kind = message_factory.GetMessageClass(pool.FindMessageTypeByName("google.protobuf.MethodOptions"))
+    options = kind.FromString(method.GetOptions().SerializeToString())
+    found = {field.full_name: value for field, value in options.ListFields()}
+    same(found["google.protobuf.MethodOptions.idempotency_level"], kind.NO_SIDE_EFFECTS)
+    own = [value for name, value in found.items() if name.startswith("proton.policy.v1.")]
+    assert own and own[0].ListFields(), found
 
 print("calls")
 with checks.that("a template is created, read, listed and deleted"):
@@ -144,14 +147,6 @@ with checks.that("a service that there is not is UNIMPLEMENTED"):
         "/no.such.Service/Call", request_serializer=lambda data: data, response_deserializer=lambda data: data
     )
     refused(grpc.StatusCode.UNIMPLEMENTED, send, b"", timeout=SECONDS)
-with checks.that("a deadline that has passed ends the call"):
-    send, request = stub(service("proton.v1.ProtonService").methods_by_name["ListServices"])
-    try:
-        send(request(), timeout=0.000001)
-        raise AssertionError("answered")
-    except grpc.RpcError as error:
-        same(error.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
-
 print("health")
 health = service("grpc.health.v1.Health")
 SERVING = 1

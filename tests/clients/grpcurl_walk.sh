@@ -23,7 +23,7 @@ check "it is read" says environment-template/curled \
 check "it is deleted" ask -d '{"name": "curled"}' "$address" proton.v1.ProtonService/DeleteEnvironmentTemplate
 check "then it is not found, with the reason" says RESOURCE_NOT_FOUND \
   ask -d '{"name": "curled"}' "$address" proton.v1.ProtonService/GetEnvironmentTemplate
-check "an empty request is told what is missing" says template_name \
+check "an empty request is told what is missing" says template_major_version \
   ask -d '{}' "$address" proton.v1.ProtonService/CreateEnvironment
 check "the server is serving" says SERVING ask "$address" grpc.health.v1.Health/Check
 finish

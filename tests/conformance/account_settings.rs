@@ -1,6 +1,6 @@
 use proton_gateway::api::pb::{self, RepositoryProvider};
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::World;
 
 async fn settings(world: &World) -> pb::AccountSettings {

@@ -2,7 +2,7 @@
 
 use proton_gateway::api::pb;
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 
 crate::conformance! {
     async fn a_token_does_not_return_a_later_version_of_the_same_number(world) {

@@ -4,7 +4,7 @@ use proton_gateway::api::pb::{
     self, DeploymentStatus as Status, Provisioning, ResourceDeploymentStatus as Outcome,
 };
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::{World, tag};
 
 async fn names(world: &World, request: pb::ListEnvironmentsRequest) -> Vec<String> {

@@ -5,7 +5,7 @@ use proton_gateway::api::pb::{
     EnvironmentAccountConnectionStatus as Status,
 };
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::{ACCOUNT, World};
 
 fn which(id: &str) -> pb::GetEnvironmentAccountConnectionRequest {

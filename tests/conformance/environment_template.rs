@@ -1,6 +1,6 @@
 use proton_gateway::api::pb::{self, Provisioning, TemplateType};
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::tag;
 
 fn delete(name: &str) -> pb::DeleteEnvironmentTemplateRequest {

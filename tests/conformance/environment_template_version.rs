@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proton_gateway::api::pb::{self, Provisioning, TemplateVersionStatus as Status};
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::World;
 
 async fn template(world: &World) {

@@ -3,7 +3,7 @@ use proton_gateway::api::pb::{
     ResourceDeploymentStatus as Outcome,
 };
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::World;
 
 fn with_spec(spec: &str) -> pb::UpdateEnvironmentRequest {

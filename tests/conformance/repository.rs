@@ -1,6 +1,6 @@
 use proton_gateway::api::pb::{self, RepositoryProvider as Provider, TemplateType};
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::World;
 
 fn which(name: &str) -> pb::GetRepositoryRequest {

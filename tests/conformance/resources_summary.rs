@@ -1,6 +1,6 @@
 use proton_gateway::api::pb::{self, ResourceDeploymentStatus as Outcome};
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::World;
 
 async fn counts(world: &World) -> pb::CountsSummary {

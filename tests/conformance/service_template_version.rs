@@ -4,7 +4,7 @@ use proton_gateway::api::pb::{
     self, ServiceTemplateSupportedComponentSourceType as Source, TemplateVersionStatus as Status,
 };
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::World;
 
 fn update(number: &str) -> pb::UpdateServiceTemplateVersionRequest {

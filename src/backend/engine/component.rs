@@ -190,12 +190,14 @@ fn check_manifest(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Both or none of the names; empty names are none.
+/// Both or none of the names; two empty names are none.
 fn pair(service: Option<String>, instance: Option<String>) -> Result<Option<(String, String)>> {
-    let given = |name: Option<String>| name.filter(|name| !name.is_empty());
-    match (given(service), given(instance)) {
-        (Some(service), Some(instance)) => Ok(Some((service, instance))),
+    match (service, instance) {
         (None, None) => Ok(None),
+        (Some(service), Some(instance)) if service.is_empty() && instance.is_empty() => Ok(None),
+        (Some(service), Some(instance)) if !service.is_empty() && !instance.is_empty() => {
+            Ok(Some((service, instance)))
+        }
         _ => Err(Error::invalid(
             "service_name and service_instance_name can only be given together",
         )),
@@ -306,21 +308,7 @@ fn environment_of(
     };
     let environment = environment::record(tx, name)?;
     let tail = environment.target().tail();
-    if environment.current.is_none() {
-        return Err(Error::precondition(
-            &tail,
-            format!("{tail} was never deployed successfully"),
-        ));
-    }
-    if matches!(
-        environment.status(),
-        DeploymentStatus::DeleteInProgress | DeploymentStatus::DeleteFailed
-    ) {
-        return Err(Error::precondition(
-            &tail,
-            format!("{tail} is being deleted"),
-        ));
-    }
+    environment.ready()?;
     if !environment.takes_components(tx)? {
         return Err(Error::invalid_field(
             "environment_name",
@@ -453,11 +441,7 @@ pub fn conclude(tx: &Transaction<'_>, cx: &Context, name: &str, ending: &Ending)
     }
     record.rollout_mut().end(ending);
     record.last_modified_at = Some(cx.now());
-    if ending.succeeded() {
-        record.current = record.pending.take();
-    } else if record.current.is_some() {
-        record.pending = None;
-    }
+    ending.settle(&mut record.current, &mut record.pending);
     tx.put(&record)
 }
 
@@ -477,14 +461,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListComponentsRequest,
 ) -> Result<pb::ListComponentsResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListComponents",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     if request.service_instance_name.is_some() && request.service_name.is_none() {
         return Err(Error::invalid_field(
             "service_name",
@@ -556,6 +533,16 @@ pub fn update(
     };
     let target = record.target();
     record.rollout_mut().free(&target)?;
+    // API Reference: nor while the instance that it is attached to is being deployed.
+    if let Some((service, instance)) = record.attached_to()
+        && let Some(instance) =
+            tx.get::<InstanceRecord>(&service_instance::key(service, instance))?
+    {
+        let rollout = instance.rollout.clone().unwrap_or_default();
+        if rollout.busy() {
+            rollout.free(&instance.target())?;
+        }
+    }
     record.description = request.description.or(record.description);
     record.last_modified_at = Some(cx.now());
     if deploys {

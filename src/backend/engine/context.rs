@@ -109,14 +109,19 @@ impl Context {
         epoch_millis(self.now)
     }
 
+    /// In milliseconds since the epoch; a time that cannot be told never comes.
+    fn after(&self, span: Duration) -> i64 {
+        self.now.checked_add(span).map_or(i64::MAX, epoch_millis)
+    }
+
     /// When a simulated step that begins now ends, in milliseconds since the epoch.
     pub fn settle_at(&self) -> i64 {
-        epoch_millis(self.now + self.settings.step)
+        self.after(self.settings.step)
     }
 
     /// When a self-managed deployment that begins now is given up.
     pub fn give_up_at(&self) -> i64 {
-        epoch_millis(self.now + self.settings.self_managed_timeout)
+        self.after(self.settings.self_managed_timeout)
     }
 
     /// The ARN of a resource of this account: `environment/prod` and so on.

@@ -161,14 +161,7 @@ pub fn list(
     _: &Context,
     mut request: pb::ListDeploymentsRequest,
 ) -> Result<pb::ListDeploymentsResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListDeployments",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let pb::ListDeploymentsRequest {
         component_name,
         environment_name,
@@ -222,7 +215,7 @@ pub fn delete(
             request.id
         )));
     }
-    tx.delete::<DeploymentRecord>(&request.id)?;
+    provision::forget(tx, &request.id)?;
     Ok(pb::DeleteDeploymentResponse {
         deployment: record.view,
     })
@@ -289,7 +282,9 @@ pub fn notify(
     if !rollout.busy() {
         return match reported {
             // A repeat of what is known, and what came after the end.
-            None if rollout.status() == DeploymentStatus::Succeeded => {
+            None | Some(DeploymentStatus::Succeeded)
+                if rollout.status() == DeploymentStatus::Succeeded =>
+            {
                 amend(tx, &target, request.outputs)?;
                 done
             }

@@ -80,11 +80,10 @@ impl Record for EnvironmentRecord {
             .into_iter()
             .flatten()
             .map(|state| {
-                let part = |part: &str| registry::number(part).unwrap_or_default();
-                registry::index_of_version(
+                registry::index_of(
                     state.template_name(),
-                    part(state.template_major_version()),
-                    part(state.template_minor_version()),
+                    state.template_major_version(),
+                    state.template_minor_version(),
                 )
             })
             .collect();
@@ -155,6 +154,26 @@ impl EnvironmentRecord {
                 state.template_minor_version(),
             )
         })
+    }
+
+    /// The deployed version's major and minor, where something can be deployed in it. Decided
+    /// here: it must have been deployed once and not be on its way out.
+    pub fn ready(&self) -> Result<(&str, &str)> {
+        let tail = self.target().tail();
+        match (self.version(), self.status()) {
+            (_, DeploymentStatus::DeleteInProgress | DeploymentStatus::DeleteFailed) => Err(
+                Error::precondition(&tail, format!("{tail} is being deleted")),
+            ),
+            (Some(version), _) => Ok(version),
+            (None, DeploymentStatus::InProgress) => Err(Error::in_progress(
+                &tail,
+                format!("{tail} is being created; wait until it is SUCCEEDED"),
+            )),
+            (None, _) => Err(Error::precondition(
+                &tail,
+                format!("{tail} was never deployed successfully"),
+            )),
+        }
     }
 
     /// What the next deployment starts from.
@@ -302,6 +321,16 @@ pub fn create(
     let fingerprint = idempotency::fingerprint(&request);
     if let Some(original) = tx.get::<EnvironmentRecord>(&request.name)? {
         let tail = original.target().tail();
+        if matches!(
+            original.status(),
+            DeploymentStatus::DeleteInProgress | DeploymentStatus::DeleteFailed
+        ) {
+            original
+                .rollout
+                .clone()
+                .unwrap_or_default()
+                .free(&original.target())?;
+        }
         idempotency::same_create(
             &tail,
             &original.fingerprint,
@@ -418,12 +447,7 @@ pub fn conclude(tx: &Transaction<'_>, name: &str, ending: &Ending) -> Result<()>
         return tag::forget(tx, &record.target().tail());
     }
     record.rollout_mut().end(ending);
-    if ending.succeeded() {
-        record.current = record.pending.take();
-    } else if record.current.is_some() {
-        // User Guide: what was deployed before stays in place.
-        record.pending = None;
-    }
+    ending.settle(&mut record.current, &mut record.pending);
     tx.put(&record)
 }
 
@@ -442,14 +466,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListEnvironmentsRequest,
 ) -> Result<pb::ListEnvironmentsResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListEnvironments",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let filters = request.environment_templates;
     let (environments, next_token) = page.scan(tx, "", |record: EnvironmentRecord| {
         let wanted = filters.is_empty()

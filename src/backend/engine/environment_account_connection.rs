@@ -140,14 +140,7 @@ pub fn list(
     _: &Context,
     mut request: pb::ListEnvironmentAccountConnectionsRequest,
 ) -> Result<pb::ListEnvironmentAccountConnectionsResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListEnvironmentAccountConnections",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let (environment_account_connections, next_token) =
         page.scan(tx, "", |record: ConnectionRecord| {
             let view = record.into_view();

@@ -130,14 +130,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListEnvironmentTemplatesRequest,
 ) -> Result<pb::ListEnvironmentTemplatesResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListEnvironmentTemplates",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let (templates, next_token) = page.scan(tx, &registry::templates_prefix(KIND), |record| {
         Ok(Some(summary(cx, record)))
     })?;
@@ -228,14 +221,7 @@ pub fn list_versions(
     cx: &Context,
     mut request: pb::ListEnvironmentTemplateVersionsRequest,
 ) -> Result<pb::ListEnvironmentTemplateVersionsResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListEnvironmentTemplateVersions",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let (template_versions, next_token) = registry::list_versions(
         tx,
         KIND,

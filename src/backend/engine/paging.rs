@@ -10,11 +10,47 @@ use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 
 use super::store::{Record, Transaction};
+use crate::api::pb;
 use crate::error::{Error, Result};
 
 /// The most items of one page, and how many there are where the caller does not say. AWS
 /// documents the maximum only.
 const MOST: usize = 100;
+
+/// A request for a page of a list.
+pub trait Paged: Message {
+    const OPERATION: &'static str;
+
+    /// Takes the page size and the token out of the request.
+    fn take_page(&mut self) -> (Option<i32>, Option<String>);
+}
+
+macro_rules! paged {
+    ($($request:ident,)+) => {
+        $(impl Paged for pb::$request {
+            const OPERATION: &'static str = stringify!($request);
+
+            fn take_page(&mut self) -> (Option<i32>, Option<String>) {
+                (self.max_results.take(), self.next_token.take())
+            }
+        })+
+    };
+}
+
+paged! {
+    ListComponentsRequest,
+    ListDeploymentsRequest,
+    ListEnvironmentAccountConnectionsRequest,
+    ListEnvironmentTemplateVersionsRequest,
+    ListEnvironmentTemplatesRequest,
+    ListEnvironmentsRequest,
+    ListRepositoriesRequest,
+    ListServiceInstancesRequest,
+    ListServiceTemplateVersionsRequest,
+    ListServiceTemplatesRequest,
+    ListServicesRequest,
+    ListTagsForResourceRequest,
+}
 
 /// Where a page begins and how long it may be.
 #[derive(Debug)]
@@ -36,15 +72,12 @@ struct Position {
 }
 
 impl Page {
-    /// `filters` is the request without its page size and token.
-    pub fn new(
-        operation: &str,
-        filters: &impl Message,
-        max_results: Option<i32>,
-        next_token: Option<&str>,
-    ) -> Result<Self> {
+    /// The page that a request asks for. Takes page size and token out of it: what is left is the
+    /// question.
+    pub fn of<R: Paged>(request: &mut R) -> Result<Self> {
+        let (max_results, next_token) = request.take_page();
         let mut question =
-            super::idempotency::digest(&[operation.as_bytes(), &filters.encode_to_vec()]);
+            super::idempotency::digest(&[R::OPERATION.as_bytes(), &request.encode_to_vec()]);
         question.truncate(8);
         let after = next_token
             .filter(|token| !token.is_empty())

@@ -31,7 +31,7 @@ const CANCELLED: &str = "User initiated cancellation.";
 /// Deployments that are remembered for one target; the oldest go first.
 const HISTORY: u64 = 100;
 /// How long the deployments of a deleted resource are remembered.
-const REMEMBERED_MILLIS: i64 = 90 * 24 * 3600 * 1000;
+const REMEMBERED_MILLIS: i64 = 30 * 24 * 3600 * 1000;
 
 /// What is deployed, as the tail of its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,6 +167,16 @@ impl Ending {
     pub fn succeeded(&self) -> bool {
         self.status == DeploymentStatus::Succeeded
     }
+
+    /// Moves what was deployed to its place, or drops it: what was there before stays, and what
+    /// was to be there by a first deployment is what the next one starts from.
+    pub fn settle<S>(&self, current: &mut Option<S>, pending: &mut Option<S>) {
+        if self.succeeded() {
+            *current = pending.take();
+        } else if current.is_some() {
+            *pending = None;
+        }
+    }
 }
 
 /// Who ends a deployment.
@@ -191,7 +201,7 @@ pub struct Plan {
     pub environment: String,
     pub initial: Option<State>,
     pub desired: Option<State>,
-    /// Outputs that are known before.
+    /// Outputs that are known before; of [`Pace::AtOnce`].
     pub outputs: Vec<pb::Output>,
 }
 
@@ -221,7 +231,11 @@ pub fn begin(tx: &Transaction<'_>, cx: &Context, rollout: &mut Rollout, plan: Pl
     tx.put(&DeploymentRecord {
         action: plan.action.into(),
         target: tail.clone(),
-        outputs: plan.outputs,
+        // What is not reported anew stays as it was.
+        outputs: match plan.pace {
+            Pace::AtOnce => plan.outputs,
+            Pace::Simulated | Pace::SelfManaged => rollout.outputs.clone(),
+        },
         simulated: plan.pace == Pace::Simulated,
         view: Some(pb::Deployment {
             arn: Some(cx.arn(&format!("deployment/{id}"))),
@@ -267,9 +281,15 @@ fn make_room(tx: &Transaction<'_>, tail: &str, succeeded_id: Option<&str>) -> Re
         Ok(std::ops::ControlFlow::Continue(()))
     })?;
     match oldest {
-        Some(id) => tx.delete::<DeploymentRecord>(&id).map(drop),
+        Some(id) => forget(tx, &id),
         None => Ok(()),
     }
+}
+
+/// Forgets a deployment, and what was to be done about it.
+pub fn forget(tx: &Transaction<'_>, id: &str) -> Result<()> {
+    tx.unschedule(&subject(id))?;
+    tx.delete::<DeploymentRecord>(id).map(drop)
 }
 
 /// Has the deployments of a deleted resource forgotten after a while.
@@ -278,6 +298,8 @@ pub fn forget_history(tx: &Transaction<'_>, cx: &Context, target: &Target) -> Re
     for record in tx.list_index::<DeploymentRecord>(&index)? {
         let id = record.id();
         let due = cx.now_millis().saturating_add(REMEMBERED_MILLIS);
+        // An earlier resource of the name may have scheduled it already.
+        tx.unschedule(&subject(id))?;
         schedule(tx, due, &subject(id), Task::ForgetDeployment(id.to_owned()))?;
     }
     Ok(())
@@ -501,7 +523,13 @@ pub fn perform(tx: &Transaction<'_>, cx: &Context, task: &Task) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
     use super::*;
+    use crate::backend::engine::bucket::Buckets;
+    use crate::backend::engine::context::{Quotas, Settings};
+    use crate::backend::engine::store::Store;
 
     #[test]
     fn a_target_is_read_back_from_the_tail_of_its_arn() {
@@ -515,6 +543,50 @@ mod tests {
         }
         assert_eq!(Target::parse("service/shop"), None);
         assert_eq!(Target::parse("environment/a/b"), None);
+    }
+
+    /// A resource that comes and goes under one name must not leave more tasks each time.
+    #[tokio::test]
+    async fn forgetting_a_history_twice_leaves_one_task_for_each_deployment() {
+        let store = Store::in_memory().unwrap();
+        let cx = Context::new(
+            SystemTime::now(),
+            Arc::new(Settings {
+                region: "us-east-1".to_owned(),
+                account_id: "123456789012".to_owned(),
+                step: Duration::ZERO,
+                self_managed_timeout: Duration::from_secs(1),
+                buckets: Buckets::in_folder("nowhere"),
+                quotas: Quotas::default(),
+            }),
+            Arc::default(),
+        );
+        let tasks = store
+            .write(move |tx| {
+                let target = Target::Environment("prod".to_owned());
+                for id in ["a", "b"] {
+                    tx.put(&DeploymentRecord {
+                        target: target.tail(),
+                        view: Some(pb::Deployment {
+                            id: Some(id.to_owned()),
+                            ..pb::Deployment::default()
+                        }),
+                        ..DeploymentRecord::default()
+                    })?;
+                }
+                forget_history(tx, &cx, &target)?;
+                forget_history(tx, &cx, &target)?;
+                let mut tasks = Vec::new();
+                while let Some(task) = tx.next_task()? {
+                    tx.finish_task(task.id)?;
+                    tasks.push(Task::decode(&task.body)?);
+                }
+                Ok(tasks)
+            })
+            .await
+            .unwrap();
+        let forget = |id: &str| Task::ForgetDeployment(id.to_owned());
+        assert_eq!(tasks, [forget("a"), forget("b")]);
     }
 
     #[test]

@@ -233,9 +233,12 @@ impl VersionRecord {
     }
 }
 
-/// A version part of a request as a number; what is too large for one does not exist.
+/// A version part of a request as a number. What is too large for one does not exist, nor does a
+/// number in another spelling: `01`.
 pub fn number(part: &str) -> Option<u64> {
-    part.parse().ok()
+    part.parse()
+        .ok()
+        .filter(|number: &u64| number.to_string() == part)
 }
 
 pub fn template(tx: &Transaction<'_>, kind: TemplateType, name: &str) -> Result<TemplateRecord> {
@@ -676,7 +679,12 @@ pub fn delete_version(
 }
 
 /// The index under which what is deployed on a version is found.
-pub fn index_of_version(template: &str, major: u64, minor: u64) -> String {
+fn index_of_version(template: &str, major: u64, minor: u64) -> String {
+    index_of(template, &major.to_string(), &minor.to_string())
+}
+
+/// The same of the numbers as the API writes them.
+pub fn index_of(template: &str, major: &str, minor: &str) -> String {
     format!("version/{template}:{major}.{minor}")
 }
 

@@ -154,14 +154,7 @@ pub fn list(
     _: &Context,
     mut request: pb::ListRepositoriesRequest,
 ) -> Result<pb::ListRepositoriesResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListRepositories",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let (repositories, next_token) = page.scan(tx, "", |record: RepositoryRecord| {
         let view = record.into_view();
         Ok(Some(pb::RepositorySummary {

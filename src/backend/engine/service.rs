@@ -25,7 +25,7 @@ use super::store::{Record, Transaction};
 use super::tag;
 use super::template::schema::Schema;
 use super::template::spec::{ServiceSpec, SpecError};
-use crate::api::pb::{self, ServiceStatus as Status, TemplateType};
+use crate::api::pb::{self, DeploymentStatus, ServiceStatus as Status, TemplateType};
 use crate::error::{Error, Result, Violation};
 pub use work::{Phase, Work, WorkKind, progress};
 
@@ -136,19 +136,29 @@ impl ServiceRecord {
     }
 
     /// The recommended minor of the service's major; before one is published, the version that
-    /// the service was created with.
+    /// the service was created with, or, if that is gone, one that its instances are on.
     pub fn version_for_new_instances(
         &self,
         tx: &Transaction<'_>,
         cx: &Context,
     ) -> Result<VersionRecord> {
         let (major, minor) = self.version();
-        match registry::deployable(tx, cx, KIND, &self.template, &major, None) {
-            Err(error) if error.is_not_found() => {
-                registry::deployable(tx, cx, KIND, &self.template, &major, Some(&minor))
-            }
-            other => other,
+        let mut numbers = vec![(major.clone(), None), (major, Some(minor))];
+        for instance in service_instance::of_service(tx, &self.name)? {
+            numbers.extend(
+                instance
+                    .version()
+                    .map(|(major, minor)| (major.to_owned(), Some(minor.to_owned()))),
+            );
         }
+        let mut missing = None;
+        for (major, minor) in numbers {
+            match registry::deployable(tx, cx, KIND, &self.template, &major, minor.as_deref()) {
+                Err(error) if error.is_not_found() => missing = missing.or(Some(error)),
+                other => return other,
+            }
+        }
+        Err(missing.unwrap_or_else(|| Error::internal("a service has no version at all")))
     }
 
     fn view(self, tx: &Transaction<'_>, cx: &Context) -> Result<pb::Service> {
@@ -197,54 +207,68 @@ pub fn modified(tx: &Transaction<'_>, cx: &Context, name: &str) -> Result<()> {
     tx.put(&service)
 }
 
-/// Takes an instance's part of a spec that was deployed over into the service's spec.
-pub fn adopt_instance(tx: &Transaction<'_>, instance: &InstanceRecord) -> Result<()> {
-    let text = instance.base().spec().to_owned();
-    adopt(tx, &instance.service, text, |before, new| {
-        before.merge_instance(new, &instance.name).ok()
-    })
+/// Whose part of a spec is taken over into the service's spec.
+#[derive(Debug, Clone, Copy)]
+pub enum Part<'a> {
+    Instance(&'a str),
+    Pipeline,
 }
 
-/// Takes the pipeline's part of a spec that was deployed over into the service's spec.
-pub fn adopt_pipeline(tx: &Transaction<'_>, pipeline: &PipelineRecord) -> Result<()> {
-    let text = pipeline
-        .current
-        .as_ref()
-        .map(|state| state.spec().to_owned())
-        .unwrap_or_default();
-    adopt(tx, &pipeline.service, text, |before, new| {
-        let mut merged = before.clone();
-        merged.pipeline.clone_from(&new.pipeline);
-        Some(merged)
-    })
+impl ServiceRecord {
+    /// The spec that holds, or, while something is under way, the one that is to hold.
+    fn coming_spec(&self) -> &str {
+        match &self.work {
+            Some(work) => &work.spec,
+            None => self.spec.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// The service's spec with one part taken from `text`; `None` if that changes nothing. Refused
+    /// if it became larger than a spec may be.
+    pub fn with_part(&self, text: &str, part: Part<'_>) -> Result<Option<String>> {
+        let before = self.coming_spec();
+        if before == text || before.is_empty() {
+            return Ok(None);
+        }
+        let (old, new) = (spec::stored(before)?, spec::stored(text)?);
+        let merged = match part {
+            Part::Instance(name) => old
+                .merge_instance(&new, name)
+                .map_err(|error| spec::refused(&error))?,
+            Part::Pipeline => ServiceSpec {
+                pipeline: new.pipeline.clone(),
+                ..old.clone()
+            },
+        };
+        if merged == old {
+            return Ok(None);
+        }
+        // The caller's own text is kept where it says all there is.
+        if merged == new {
+            return Ok(Some(text.to_owned()));
+        }
+        spec::rendered(&merged).map(Some)
+    }
 }
 
-fn adopt(
-    tx: &Transaction<'_>,
-    service: &str,
-    text: String,
-    merge: impl FnOnce(&ServiceSpec, &ServiceSpec) -> Option<ServiceSpec>,
-) -> Result<()> {
+/// Takes a part of a spec that was deployed over into the service's spec. Whether that is possible
+/// was asked before the deployment; if it is not any more, the spec stays as it was, for a
+/// deployment must be able to end.
+pub fn adopt(tx: &Transaction<'_>, service: &str, text: &str, part: Part<'_>) -> Result<()> {
     let Some(mut service) = tx.get::<ServiceRecord>(service)? else {
         return Ok(());
     };
-    // While it is under way, the spec that is to hold is the one that counts.
-    let before = match &mut service.work {
-        Some(work) => &mut work.spec,
-        None => service.spec.get_or_insert_default(),
-    };
-    if *before == text || before.is_empty() {
-        return Ok(());
+    match service.with_part(text, part) {
+        Ok(Some(text)) => match &mut service.work {
+            Some(work) => work.spec = text,
+            None => service.spec = Some(text),
+        },
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            tracing::warn!(cause = %error, service = service.name, "a service's spec cannot take over what was deployed");
+            return Ok(());
+        }
     }
-    let (old, new) = (spec::stored(before)?, spec::stored(&text)?);
-    let Some(merged) = merge(&old, &new) else {
-        return Ok(());
-    };
-    if merged == old {
-        return Ok(());
-    }
-    // The caller's own text is kept where it says all there is.
-    *before = if merged == new { text } else { merged.render() };
     tx.put(&service)
 }
 
@@ -257,6 +281,11 @@ pub fn create(
     let fingerprint = idempotency::fingerprint(&request);
     if let Some(original) = tx.get::<ServiceRecord>(&request.name)? {
         let tail = original.tail();
+        match original.status() {
+            Status::DeleteInProgress => return Err(original.busy()),
+            Status::DeleteFailed => original.not_half_deleted()?,
+            _ => {}
+        }
         idempotency::same_create(
             &tail,
             &original.fingerprint,
@@ -404,9 +433,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListServicesRequest,
 ) -> Result<pb::ListServicesResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new("ListServices", &request, max_results, next_token.as_deref())?;
+    let page = Page::of(&mut request)?;
     let (services, next_token) =
         page.scan(tx, "", |record: ServiceRecord| Ok(Some(record.summary(cx))))?;
     Ok(pb::ListServicesResponse {
@@ -447,7 +474,7 @@ fn edit(
         .resolve_current(&before)
         .map_err(|error| spec::refused(&error))?
     {
-        text = spec.render();
+        text = spec::rendered(&spec)?;
     }
     let pipeline = tx.get::<PipelineRecord>(&service.name)?;
     if let Some(pipeline) = &pipeline {
@@ -455,6 +482,8 @@ fn edit(
     }
     let mut removed = Vec::new();
     let mut kept = Vec::new();
+    // User Guide: instances whose deletion failed before count as well.
+    let mut half_deleted = 0;
     for instance in service_instance::of_service(tx, &service.name)? {
         let rollout = instance.rollout.clone().unwrap_or_default();
         if rollout.busy() {
@@ -467,12 +496,12 @@ fn edit(
             }
             None => {
                 service_instance::without_component(tx, &instance)?;
+                half_deleted += usize::from(instance.status() == DeploymentStatus::DeleteFailed);
                 removed.push(instance.name);
             }
         }
     }
-    // User Guide: instances whose deletion failed before count as well.
-    room_for(cx, spec.instances.len())?;
+    room_for(cx, spec.instances.len() + half_deleted)?;
     let added: Vec<_> = names(&spec)
         .into_iter()
         .filter(|name| !kept.contains(name))
@@ -523,7 +552,7 @@ fn unchanged_pipeline(
 fn unchanged_instance(instance: &InstanceRecord, spec: &ServiceSpec) -> Result<()> {
     if matches!(
         instance.status(),
-        pb::DeploymentStatus::DeleteFailed | pb::DeploymentStatus::DeleteInProgress
+        DeploymentStatus::DeleteFailed | DeploymentStatus::DeleteInProgress
     ) {
         return Err(Error::precondition(
             instance.target().tail(),

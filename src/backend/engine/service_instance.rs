@@ -14,7 +14,7 @@ use super::environment::{self, EnvironmentRecord};
 use super::idempotency;
 use super::provision::{self, Ending, Pace, Plan, Rollout, Target};
 use super::registry::{self, VersionRecord};
-use super::service::{self, ServiceRecord};
+use super::service::{self, Part, ServiceRecord};
 use super::service_pipeline::PipelineRecord;
 use super::spec;
 use super::store::{Record, Transaction};
@@ -71,11 +71,10 @@ impl Record for InstanceRecord {
             .into_iter()
             .flatten()
             .map(|state| {
-                let part = |part: &str| registry::number(part).unwrap_or_default();
-                registry::index_of_version(
+                registry::index_of(
                     state.template_name(),
-                    part(state.template_major_version()),
-                    part(state.template_minor_version()),
+                    state.template_major_version(),
+                    state.template_minor_version(),
                 )
             })
             .collect();
@@ -179,8 +178,7 @@ pub fn of_service(tx: &Transaction<'_>, service: &str) -> Result<Vec<InstanceRec
 
 /// The environment in which an instance with `version` can be deployed.
 ///
-/// API Reference: its template's major version must be among the compatible ones. Decided here:
-/// it must have been deployed once and not be on its way out.
+/// API Reference: its template's major version must be among the compatible ones.
 pub fn environment_for(
     tx: &Transaction<'_>,
     name: &str,
@@ -188,25 +186,7 @@ pub fn environment_for(
 ) -> Result<EnvironmentRecord> {
     let environment = environment::record(tx, name)?;
     let tail = environment.target().tail();
-    if matches!(
-        environment.status(),
-        DeploymentStatus::DeleteInProgress | DeploymentStatus::DeleteFailed
-    ) {
-        return Err(Error::precondition(
-            &tail,
-            format!("{tail} is being deleted"),
-        ));
-    }
-    let Some((major, _)) = environment.version() else {
-        return Err(if environment.status() == DeploymentStatus::InProgress {
-            Error::in_progress(
-                &tail,
-                format!("{tail} is being created; wait until it is SUCCEEDED"),
-            )
-        } else {
-            Error::precondition(&tail, format!("{tail} was never deployed successfully"))
-        });
-    };
+    let (major, _) = environment.ready()?;
     let compatible = version.compatible.iter().any(|listed| {
         listed.template_name() == environment.template && listed.major_version() == major
     });
@@ -373,14 +353,11 @@ pub fn conclude(
         tag::forget(tx, &record.target().tail())?;
     } else {
         record.rollout_mut().end(ending);
-        if ending.succeeded() {
-            record.current = record.pending.take();
-        } else if record.current.is_some() {
-            record.pending = None;
-        }
+        ending.settle(&mut record.current, &mut record.pending);
         tx.put(&record)?;
         if ending.succeeded() {
-            service::adopt_instance(tx, &record)?;
+            let text = record.base().spec().to_owned();
+            service::adopt(tx, service, &text, Part::Instance(name))?;
         }
     }
     service::progress(tx, cx, service)
@@ -448,6 +425,7 @@ pub fn create(
             format!("has no instance named `{}`", request.name),
         ));
     }
+    service.with_part(&request.spec, Part::Instance(&request.name))?;
     let mut record = add(
         tx,
         cx,
@@ -510,7 +488,8 @@ pub fn update(
         return Err(update::nothing_deployed("spec"));
     }
     let target = record.target();
-    service::record(tx, &record.service)?.open_to_deployments()?;
+    let service = service::record(tx, &record.service)?;
+    service.open_to_deployments()?;
     record.rollout_mut().free(&target)?;
     for component in tx.list_index::<ComponentRecord>(&index_of_components(&record))? {
         component
@@ -529,6 +508,7 @@ pub fn update(
             base.template_minor_version(),
         )?;
         let text = wanted(cx, request.spec.take(), base.spec(), &record, &version)?;
+        service.with_part(&text, Part::Instance(&record.name))?;
         let environment = environment_for(tx, &record.environment, &version)?;
         let desired = state(tx, &record, &environment, &version, text)?;
         deploy(
@@ -574,7 +554,7 @@ fn wanted(
         .resolve_current(&spec::stored(before)?)
         .map_err(|error| spec::refused(&error))?;
     if replaced {
-        text = spec.render();
+        text = spec::rendered(&spec)?;
     }
     spec.check_instance(&record.name, &schema)
         .map_err(|error| spec::refused(&error))?;

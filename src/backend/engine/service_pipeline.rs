@@ -11,7 +11,7 @@ use super::context::Context;
 use super::deployment::{self, Action};
 use super::provision::{self, Ending, Pace, Plan, Rollout, Target};
 use super::registry::{self, VersionRecord};
-use super::service::{self, ServiceRecord};
+use super::service::{self, Part, ServiceRecord};
 use super::service_instance;
 use super::spec;
 use super::store::{Record, Transaction};
@@ -50,11 +50,10 @@ impl Record for PipelineRecord {
             .into_iter()
             .flatten()
             .map(|state| {
-                let part = |part: &str| registry::number(part).unwrap_or_default();
-                registry::index_of_version(
+                registry::index_of(
                     state.template_name(),
-                    part(state.template_major_version()),
-                    part(state.template_minor_version()),
+                    state.template_major_version(),
+                    state.template_minor_version(),
                 )
             })
             .collect();
@@ -90,7 +89,8 @@ impl PipelineRecord {
         })
     }
 
-    fn base(&self) -> pb::ServicePipelineState {
+    /// What the next deployment starts from.
+    pub fn base(&self) -> pb::ServicePipelineState {
         self.current
             .clone()
             .or_else(|| self.pending.clone())
@@ -177,9 +177,13 @@ pub fn fail(
     tx: &Transaction<'_>,
     cx: &Context,
     service: &ServiceRecord,
+    version: &VersionRecord,
+    text: String,
     why: String,
 ) -> Result<()> {
     let mut record = of(service, cx);
+    // Keeps the version from being deleted: the next attempt needs it.
+    record.pending = Some(state(version, text));
     let rollout = record.rollout_mut();
     rollout.set_status(DeploymentStatus::Failed);
     rollout.message = Some(why);
@@ -238,14 +242,11 @@ pub fn conclude(tx: &Transaction<'_>, cx: &Context, service: &str, ending: &Endi
         tx.delete::<PipelineRecord>(service)?;
     } else {
         record.rollout_mut().end(ending);
-        if ending.succeeded() {
-            record.current = record.pending.take();
-        } else if record.current.is_some() {
-            record.pending = None;
-        }
+        ending.settle(&mut record.current, &mut record.pending);
         tx.put(&record)?;
         if ending.succeeded() {
-            service::adopt_pipeline(tx, &record)?;
+            let text = record.base().spec().to_owned();
+            service::adopt(tx, service, &text, Part::Pipeline)?;
         }
     }
     service::progress(tx, cx, service)
@@ -280,30 +281,27 @@ pub fn update(
         }
         return answer(record);
     };
-    let (major, minor) = match &record.current {
-        None if base.template_name.is_none() => service.version(),
-        _ => (
-            base.template_major_version().to_owned(),
-            base.template_minor_version().to_owned(),
-        ),
-    };
-    let version = mode.version(tx, cx, KIND, &record.template, &major, &minor)?;
+    let version = mode.version(
+        tx,
+        cx,
+        KIND,
+        &record.template,
+        base.template_major_version(),
+        base.template_minor_version(),
+    )?;
     provisionable(tx, &version)?;
     let mut text = request.spec;
     let mut given = spec::service(&text)?;
-    let before = match base.spec() {
-        "" => service.spec_text().to_owned(),
-        text => text.to_owned(),
-    };
     let replaced = given
-        .resolve_current(&spec::stored(&before)?)
+        .resolve_current(&spec::stored(base.spec())?)
         .map_err(|error| spec::refused(&error))?;
     if replaced {
-        text = given.render();
+        text = spec::rendered(&given)?;
     }
     given
         .check_pipeline(&spec::schema(cx, &version)?)
         .map_err(|error| spec::refused(&error))?;
+    service.with_part(&text, Part::Pipeline)?;
     deploy(tx, cx, &mut record, Action::Update, Some((&version, text)))?;
     service::modified(tx, cx, &service.name)?;
     answer(record)

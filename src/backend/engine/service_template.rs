@@ -132,14 +132,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListServiceTemplatesRequest,
 ) -> Result<pb::ListServiceTemplatesResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListServiceTemplates",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let (templates, next_token) = page.scan(tx, &registry::templates_prefix(KIND), |record| {
         Ok(Some(summary(cx, record)))
     })?;
@@ -242,14 +235,7 @@ pub fn list_versions(
     cx: &Context,
     mut request: pb::ListServiceTemplateVersionsRequest,
 ) -> Result<pb::ListServiceTemplateVersionsResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListServiceTemplateVersions",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let (template_versions, next_token) = registry::list_versions(
         tx,
         KIND,

@@ -7,6 +7,9 @@ use super::template::spec::{EnvironmentSpec, ServiceSpec, SpecError};
 use crate::api::pb;
 use crate::error::{Error, Result, Violation};
 
+/// The longest spec (API model, SpecContents).
+const MAX_CHARS: usize = 51_200;
+
 /// The schema of a registered version.
 pub fn schema(cx: &Context, version: &VersionRecord) -> Result<Schema> {
     cx.schemas
@@ -53,6 +56,19 @@ pub fn environment(
 /// instances there may be is a quota, not a rule of specs.
 pub fn service(text: &str) -> Result<ServiceSpec> {
     ServiceSpec::parse(text, usize::MAX).map_err(|error| refused(&error))
+}
+
+/// The text of a spec, if it is no longer than a spec may be: filling in values, and taking over
+/// parts, can make one grow, all the more where it used YAML's aliases.
+pub fn rendered(spec: &ServiceSpec) -> Result<String> {
+    let text = spec.render();
+    if text.chars().count() > MAX_CHARS {
+        return Err(Error::invalid_field(
+            "spec",
+            format!("the service's whole spec would have more than {MAX_CHARS} characters"),
+        ));
+    }
+    Ok(text)
 }
 
 /// Reads a spec that was accepted before.

@@ -260,14 +260,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListTagsForResourceRequest,
 ) -> Result<pb::ListTagsForResourceResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListTagsForResource",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let mut tags = resource(tx, cx, &request.resource_arn)?;
     let tail = cx.tail(&request.resource_arn).unwrap_or_default();
     tags.extend(customer(tx, tail)?);

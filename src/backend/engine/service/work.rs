@@ -60,19 +60,55 @@ pub struct Work {
 pub fn progress(tx: &Transaction<'_>, cx: &Context, name: &str) -> Result<()> {
     while let Some(mut service) = tx.get::<ServiceRecord>(name)? {
         let Some(work) = service.work.clone() else {
-            break;
+            return repaired(tx, cx, service);
         };
-        let went_on = match work.phase() {
-            Phase::Adding => added(tx, cx, &mut service, work)?,
-            Phase::Removing => removed(tx, cx, &mut service, work)?,
-            Phase::Pipeline => piped(tx, cx, &mut service, work)?,
-            Phase::CleaningUp => cleaned_up(tx, cx, &mut service, work)?,
+        let kind = work.kind();
+        let step = match work.phase() {
+            Phase::Adding => added(tx, cx, &mut service, work),
+            Phase::Removing => removed(tx, cx, &mut service, work),
+            Phase::Pipeline => piped(tx, cx, &mut service, work),
+            Phase::CleaningUp => cleaned_up(tx, cx, &mut service, work),
             Phase::Deleting => return deleted(tx, cx, service),
+        };
+        let went_on = match step {
+            Ok(went_on) => went_on,
+            // Not for ever under way because something that a step needs is gone.
+            Err(error) if error.is_refusal() => {
+                let status = match kind {
+                    WorkKind::Create => Status::CreateFailed,
+                    WorkKind::Update => Status::UpdateFailed,
+                    WorkKind::Delete => Status::DeleteFailed,
+                };
+                finish(cx, &mut service, status, Some(error.message));
+                STOP
+            }
+            Err(error) => return Err(error),
         };
         tx.put(&service)?;
         if went_on.is_break() {
             break;
         }
+    }
+    Ok(())
+}
+
+/// A service whose creation or edit failed is well again when all parts of it have been deployed
+/// one by one.
+fn repaired(tx: &Transaction<'_>, cx: &Context, mut service: ServiceRecord) -> Result<()> {
+    if !matches!(
+        service.status(),
+        Status::CreateFailed | Status::UpdateFailed
+    ) {
+        return Ok(());
+    }
+    let well = |status: DeploymentStatus| status == DeploymentStatus::Succeeded;
+    let instances = service_instance::of_service(tx, &service.name)?;
+    let pipeline = tx.get::<PipelineRecord>(&service.name)?;
+    if instances.iter().all(|instance| well(instance.status()))
+        && pipeline.is_none_or(|pipeline| well(pipeline.status()))
+    {
+        finish(cx, &mut service, Status::Active, None);
+        tx.put(&service)?;
     }
     Ok(())
 }
@@ -128,7 +164,8 @@ fn added(
     }
     let failed: Vec<_> = added
         .iter()
-        .filter(|instance| instance.status() != DeploymentStatus::Succeeded)
+        // A new pipeline may have updated one meanwhile; what was deployed before is there.
+        .filter(|instance| instance.current.is_none())
         .cloned()
         .collect();
     if failed.is_empty() {
@@ -150,8 +187,9 @@ fn added(
             "Service Instance(s): [{}] failed to deploy - canceling pipeline deployment",
             arns(cx, &failed)
         );
-        if has_pipeline(tx, cx, service)? {
-            service_pipeline::fail(tx, cx, service, why)?;
+        let version = pipeline_version(tx, cx, service)?;
+        if version.pipeline_rendering.is_some() {
+            service_pipeline::fail(tx, cx, service, &version, work.spec.clone(), why)?;
         }
         let message = format!(
             "Service Instance(s): [{}] failed to deploy",
@@ -202,11 +240,13 @@ fn pipeline_version(
     service: &ServiceRecord,
 ) -> Result<registry::VersionRecord> {
     let pipeline = tx.get::<PipelineRecord>(&service.name)?;
-    let (major, minor) = pipeline
-        .as_ref()
-        .and_then(PipelineRecord::version)
-        .map(|(major, minor)| (major.to_owned(), minor.to_owned()))
-        .unwrap_or_else(|| service.version());
+    let (major, minor) = match pipeline.map(|pipeline| pipeline.base()) {
+        Some(base) => (
+            base.template_major_version().to_owned(),
+            base.template_minor_version().to_owned(),
+        ),
+        None => service.version(),
+    };
     registry::version(
         tx,
         cx,
@@ -217,12 +257,6 @@ fn pipeline_version(
     )
 }
 
-fn has_pipeline(tx: &Transaction<'_>, cx: &Context, service: &ServiceRecord) -> Result<bool> {
-    Ok(pipeline_version(tx, cx, service)?
-        .pipeline_rendering
-        .is_some())
-}
-
 /// Has the pipeline deployed, now that the instances are there.
 fn pipeline(
     tx: &Transaction<'_>,
@@ -231,8 +265,8 @@ fn pipeline(
     mut work: Work,
 ) -> Result<ControlFlow<()>> {
     service.spec = Some(work.spec.clone());
-    let has_repository = service.repository_id.is_some();
-    if has_repository && has_pipeline(tx, cx, service)? {
+    // A service has a repository exactly if it has a pipeline.
+    if service.repository_id.is_some() {
         let version = pipeline_version(tx, cx, service)?;
         service_pipeline::provision(tx, cx, service, &version, work.spec.clone())?;
     }

@@ -116,14 +116,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListServiceInstancesRequest,
 ) -> Result<pb::ListServiceInstancesResponse> {
-    let next_token = request.next_token.take();
-    let max_results = request.max_results.take();
-    let page = Page::new(
-        "ListServiceInstances",
-        &request,
-        max_results,
-        next_token.as_deref(),
-    )?;
+    let page = Page::of(&mut request)?;
     let by = request.sort_by();
     let descending = request.sort_order() == SortOrder::Descending;
     let filters = request
@@ -149,13 +142,17 @@ pub fn list(
         }
         Ok(Some(record.summary(cx)))
     };
-    let in_order = matches!(by, SortBy::Unspecified | SortBy::ServiceName) && !descending;
+    // Keys are in the order of services' names only within one service: `shop-eu/a` is before
+    // `shop/a`.
+    let by_service = matches!(by, SortBy::Unspecified | SortBy::ServiceName);
+    let in_order = request.service_name.is_some() && by_service && !descending;
     let (service_instances, next_token) = if in_order {
         page.scan(tx, &prefix, select)?
     } else {
         let mut items = Vec::new();
         tx.scan::<InstanceRecord>(&prefix, None, |record| {
-            let key = format!("{}/{}", record.service, record.name);
+            // A space is before every character of a name.
+            let key = format!("{} {}", record.service, record.name);
             if let Some(view) = select(record)? {
                 items.push(((sort_by(by, &view), key), view));
             }

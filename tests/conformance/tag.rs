@@ -1,6 +1,6 @@
 use proton_gateway::api::pb;
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::{ACCOUNT, World, tag};
 
 fn on(tail: &str, tags: &[(&str, &str)]) -> pb::TagResourceRequest {

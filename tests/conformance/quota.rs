@@ -3,7 +3,7 @@
 use proton_gateway::api::pb;
 use proton_gateway::backend::engine::Quotas;
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::{Backend, Refusal, World};
 
 async fn limited(limit: impl FnOnce(&mut Quotas)) -> World {

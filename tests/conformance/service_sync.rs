@@ -1,6 +1,6 @@
 use proton_gateway::api::pb::{self, RepositoryProvider as Provider, SyncType};
 
-use crate::fixtures_a::*;
+use crate::platform_fixtures::*;
 use crate::support::World;
 
 /// The service `mailer` and the repository.
