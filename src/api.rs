@@ -158,8 +158,8 @@ pub mod sdk {
 
     use super::{Request, Response, pb};
     use crate::backend::aws::convert::{
-        Answer, Failure, FromSdk, Send, ToSdk, answer, from_list, from_message, list, message,
-        messages, name, names, number, numbers, text, time,
+        Answer, Complete, Failure, FromSdk, Send, ToSdk, answer, from_list, from_message, given,
+        list, message, messages, name, names, number, numbers, text, time,
     };
     use crate::error::Result;
     use aws_sdk_proton::{Client, config, operation, types};

@@ -259,3 +259,11 @@ async fn an_answer_that_is_not_aws_json_is_no_success() {
     let (gateway, _upstream) = upstream(200, &[], "<html>a proxy's page</html>").await;
     assert_eq!(get(gateway).await.unwrap_err().code(), Code::Unavailable);
 }
+
+/// As a proxy's or a captive portal's answer may be.
+#[tokio::test]
+async fn an_answer_without_the_resource_is_no_success() {
+    let (gateway, _upstream) = upstream(200, &[], "{}").await;
+    assert_eq!(update(gateway.clone()).await.code(), Code::Unknown);
+    assert_eq!(get(gateway).await.unwrap_err().code(), Code::Unavailable);
+}

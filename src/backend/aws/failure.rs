@@ -99,6 +99,15 @@ fn unmodelled(status: u16, message: String) -> Error {
     Error::new(kind, text(message, || format!("{ours} (HTTP {status})")))
 }
 
+/// A success that lacks what the model requires: whoever gave it need not be Proton.
+pub(super) fn incomplete(request_id: Option<String>) -> Error {
+    let message = "the upstream's answer lacks what the model requires";
+    Error::new(ErrorKind::OutcomeUnknown, message).with_upstream(Upstream {
+        code: None,
+        request_id,
+    })
+}
+
 fn unavailable(message: &str) -> Error {
     let retry_after = RETRY_AFTER;
     Error::new(ErrorKind::Unavailable { retry_after }, message)
