@@ -9,8 +9,7 @@ use crate::error::{Error, Result, Violation};
 
 /// The schema of a registered version.
 pub fn schema(cx: &Context, version: &VersionRecord) -> Result<Schema> {
-    cx.schemas
-        .get(version.schema.as_deref().unwrap_or_default())
+    cx.schema(version.schema.as_deref().unwrap_or_default())
         .ok_or_else(|| {
             Error::internal(format!(
                 "the schema of {}, once accepted, is not any more",
