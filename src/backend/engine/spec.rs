@@ -12,8 +12,7 @@ const MAX_CHARS: usize = 51_200;
 
 /// The schema of a registered version.
 pub fn schema(cx: &Context, version: &VersionRecord) -> Result<Schema> {
-    cx.schemas
-        .get(version.schema.as_deref().unwrap_or_default())
+    cx.schema(version.schema.as_deref().unwrap_or_default())
         .ok_or_else(|| {
             Error::internal(format!(
                 "the schema of {}, once accepted, is not any more",

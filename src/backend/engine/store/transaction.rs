@@ -1,5 +1,6 @@
 //! What the engine can do inside a transaction.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -297,25 +298,31 @@ impl<'a> Transaction<'a> {
             .map_err(|error| fault(&error))
     }
 
-    /// The earliest task, due or not.
-    pub fn next_task(&self) -> Result<Option<Task>> {
-        self.connection
+    /// The earliest task, due or not, that is not among `others`.
+    pub fn next_task(&self, others: &HashSet<i64>) -> Result<Option<Task>> {
+        let mut query = self
+            .connection
             .prepare_cached(
-                "SELECT id, due_millis, subject, body FROM task ORDER BY due_millis, id LIMIT 1",
+                "SELECT id, due_millis, subject, body FROM task ORDER BY due_millis, id",
             )
-            .and_then(|mut query| {
-                query
-                    .query_row([], |row| {
-                        Ok(Task {
-                            id: row.get(0)?,
-                            due_millis: row.get(1)?,
-                            subject: row.get(2)?,
-                            body: row.get(3)?,
-                        })
-                    })
-                    .optional()
-            })
-            .map_err(|error| fault(&error))
+            .map_err(|error| fault(&error))?;
+        let mut rows = query.query([]).map_err(|error| fault(&error))?;
+        while let Some(row) = rows.next().map_err(|error| fault(&error))? {
+            let id = row.get(0).map_err(|error| fault(&error))?;
+            if others.contains(&id) {
+                continue;
+            }
+            let task = || {
+                Ok(Task {
+                    id,
+                    due_millis: row.get(1)?,
+                    subject: row.get(2)?,
+                    body: row.get(3)?,
+                })
+            };
+            return task().map(Some).map_err(|error| fault(&error));
+        }
+        Ok(None)
     }
 
     /// Has a task done later than it was to be.
