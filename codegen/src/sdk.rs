@@ -23,7 +23,7 @@ pub fn emit(contract: &Contract) -> String {
             (None, Some(operation)) => {
                 let kind = format!("operation::{}::{}Output", operation.method, operation.name);
                 from_sdk(&mut out, message, &kind);
-                complete(&mut out, message);
+                complete(&mut out, contract, message);
             }
             (None, None) => {
                 if message.in_responses {
@@ -178,13 +178,20 @@ fn from_sdk(out: &mut String, message: &Message, kind: &str) {
     out.push_str("        }\n    }\n}\n\n");
 }
 
-/// Whether a response has the messages that the model requires. Lists may be empty.
-fn complete(out: &mut String, message: &Message) {
+/// Whether a response has the messages that the model requires. Lists may be empty, and so may
+/// a message that requires nothing itself.
+fn complete(out: &mut String, contract: &Contract, message: &Message) {
+    let requires = |name: &str| {
+        contract
+            .messages
+            .iter()
+            .any(|message| message.name == name && message.fields.iter().any(|f| f.required))
+    };
     let required: Vec<_> = message
         .fields
         .iter()
         .filter(|field| field.required && field.presence == Presence::Explicit)
-        .filter(|field| matches!(field.kind, Kind::Message(_)))
+        .filter(|field| matches!(&field.kind, Kind::Message(name) if requires(name)))
         .map(|field| format!("given(&self.{})", field.name))
         .collect();
     let value = if required.is_empty() {
