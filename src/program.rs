@@ -22,6 +22,8 @@ use crate::telemetry::{self, Metrics};
 
 /// How long after the listeners' drain the other parts may take to end.
 const MARGIN: Duration = Duration::from_secs(1);
+/// How often the database's file is looked for.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Serves with `config` until SIGTERM or SIGINT, then drains.
 pub fn run(config: Config) -> Result<(), String> {
@@ -74,7 +76,14 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let health = Health::default();
     let (stop, shutdown) = Shutdown::channel();
     let mut parts = JoinSet::new();
-    let pipeline = backend(&config, metrics.clone(), &shutdown, &mut parts).await?;
+    let pipeline = backend(
+        &config,
+        metrics.clone(),
+        health.clone(),
+        &shutdown,
+        &mut parts,
+    )
+    .await?;
     let gateway = Gateway::new(pipeline);
 
     let addresses = Addresses {
@@ -194,6 +203,7 @@ fn open(
 async fn backend(
     config: &Config,
     metrics: Metrics,
+    health: Health,
     shutdown: &Shutdown,
     parts: &mut JoinSet<Part>,
 ) -> Result<Pipeline, String> {
@@ -239,10 +249,27 @@ async fn backend(
                 tokio::select! {
                     () = store.ended() => {}
                     () = told => {}
+                    () = look_after(&store, &health) => {}
                 }
             });
             Ok(pipeline::build(engine, metrics))
         }
+    }
+}
+
+/// Tells `health` whether what is stored now will be found again. Never returns.
+async fn look_after(store: &Store, health: &Health) {
+    let mut before = true;
+    loop {
+        let now = store.is_in_place().await;
+        health.set_able(now);
+        if before && !now {
+            tracing::error!(
+                "the database was deleted or replaced: what is stored from now on is lost; stop the program and restore it"
+            );
+        }
+        before = now;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -300,6 +327,29 @@ mod tests {
         spawn(&mut parts, "one", std::future::pending());
         let joined = tokio::time::timeout(DRAIN + 2 * MARGIN, join(parts));
         assert!(joined.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn health_follows_the_databases_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let health = Health::default();
+        health.set_serving(true);
+        let (file, away) = (folder.path().join("proton.db"), folder.path().join("away"));
+        let test = async {
+            tokio::time::sleep(LOOK).await;
+            assert!(health.is_serving());
+            std::fs::rename(&file, &away).unwrap();
+            tokio::time::sleep(2 * LOOK).await;
+            assert!(!health.is_serving());
+            std::fs::rename(&away, &file).unwrap();
+            tokio::time::sleep(2 * LOOK).await;
+            assert!(health.is_serving());
+        };
+        tokio::select! {
+            () = look_after(&store, &health) => {}
+            () = test => {}
+        }
     }
 
     #[test]

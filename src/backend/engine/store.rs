@@ -33,6 +33,8 @@ pub struct Store {
     readers: Option<Readers>,
     /// Held for as long as the store is open; nobody else can open the directory meanwhile.
     _lock: Option<Arc<std::fs::File>>,
+    /// Where the database is, unless it is in memory.
+    place: Option<directory::Place>,
 }
 
 #[derive(Clone)]
@@ -51,6 +53,10 @@ impl Store {
         let path = directory.join(directory::DATABASE);
         let writer =
             schema::open_for_writing(&path).map_err(|cause| OpenError::database(&path, cause))?;
+        let place = directory::Place::of(&path).map_err(|cause| OpenError::Unusable {
+            path: directory.to_owned(),
+            cause,
+        })?;
         let readers = (0..READERS)
             .map(|_| {
                 Connection::open_with_flags(
@@ -71,6 +77,7 @@ impl Store {
                 permits: Arc::new(Semaphore::new(READERS)),
             }),
             _lock: Some(Arc::new(lock)),
+            place: Some(place),
         })
     }
 
@@ -82,6 +89,7 @@ impl Store {
             writer: writer::Writer::start(connection),
             readers: None,
             _lock: None,
+            place: None,
         })
     }
 
@@ -99,6 +107,17 @@ impl Store {
     /// Returns when the store can change nothing any more because of a defect.
     pub async fn ended(&self) {
         self.writer.ended().await;
+    }
+
+    /// Whether the database is still where the next start will look for it. SQLite goes on with
+    /// a file that was deleted or replaced, and all of that is lost.
+    pub async fn is_in_place(&self) -> bool {
+        let Some(place) = self.place.clone() else {
+            return true;
+        };
+        tokio::task::spawn_blocking(move || place.is_kept())
+            .await
+            .unwrap_or(false)
     }
 
     /// Runs `work` on a consistent snapshot.
