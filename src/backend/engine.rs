@@ -178,7 +178,8 @@ routes! {
 
 impl Engine {
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
-        let changed = Arc::default();
+        // Told by the store: a mutation may outlive its caller.
+        let changed = store.committed();
         Self {
             store,
             clock,
@@ -236,9 +237,7 @@ impl Engine {
             let cx = self.context();
             self.store.read(move |tx| route(tx, &cx, request)).await?
         } else {
-            let outcome = self.write(move |tx, cx| route(tx, cx, request)).await;
-            self.changed.notify_one();
-            outcome?
+            self.write(move |tx, cx| route(tx, cx, request)).await?
         };
         Ok(Reply {
             response,

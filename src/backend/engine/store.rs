@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::error::{Error, Result};
 pub use directory::OpenError;
@@ -81,6 +81,11 @@ impl Store {
         })
     }
 
+    /// Told of every mutation that was committed.
+    pub fn committed(&self) -> Arc<Notify> {
+        Arc::clone(&self.writer.committed)
+    }
+
     /// A store that is gone when its last clone is dropped.
     pub fn in_memory() -> std::result::Result<Self, OpenError> {
         let connection = schema::open_in_memory()
@@ -128,7 +133,7 @@ impl Store {
     {
         // In memory there is one connection, so reads queue with the writes.
         let Some(readers) = &self.readers else {
-            return self.writer.run(work).await;
+            return self.writer.look(work).await;
         };
         let permit = Arc::clone(&readers.permits)
             .acquire_owned()

@@ -1,10 +1,11 @@
 //! The one thread that changes the store, and how it commits for several callers at once.
 
+use std::sync::Arc;
 use std::thread;
 
 use rusqlite::Connection;
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::transaction::{Transaction, fault, rolled_back};
 use crate::error::{Error, Result};
@@ -22,6 +23,8 @@ type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 #[derive(Clone)]
 pub(super) struct Writer {
     jobs: Sender<Job>,
+    /// Told of every mutation that was committed, whoever waited for it.
+    pub(super) committed: Arc<Notify>,
 }
 
 impl Writer {
@@ -29,7 +32,10 @@ impl Writer {
         let (jobs, queue) = mpsc::channel(QUEUE);
         // Ends when the last `Writer` is dropped.
         thread::spawn(move || serve(&connection, queue));
-        Self { jobs }
+        Self {
+            jobs,
+            committed: Arc::default(),
+        }
     }
 
     /// Returns when the thread has ended, by a defect: it lives as long as a `Writer` does.
@@ -37,11 +43,30 @@ impl Writer {
         self.jobs.closed().await;
     }
 
+    /// Runs a mutation.
     pub(super) async fn run<R, F>(&self, work: F) -> Result<R>
     where
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
+        self.submit(work, Some(Arc::clone(&self.committed))).await
+    }
+
+    /// Runs work that changes nothing.
+    pub(super) async fn look<R, F>(&self, work: F) -> Result<R>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
+    {
+        self.submit(work, None).await
+    }
+
+    async fn submit<R, F>(&self, work: F, committed: Option<Arc<Notify>>) -> Result<R>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
+    {
+        let told = committed;
         let stopped = || Error::internal("the store's writer stopped");
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
@@ -50,8 +75,13 @@ impl Writer {
                 return Box::new(drop);
             }
             let outcome = connection.and_then(|connection| in_savepoint(connection, work));
-            // A caller that went away wants no answer; its mutation stands all the same.
-            Box::new(move |committed| drop(answer.send(committed.and(outcome))))
+            Box::new(move |committed| {
+                if let (Ok(()), Some(told)) = (&committed, told) {
+                    told.notify_one();
+                }
+                // A caller that went away wants no answer; its mutation stands all the same.
+                drop(answer.send(committed.and(outcome)));
+            })
         });
         self.jobs.send(job).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
