@@ -25,6 +25,10 @@ docs:
 bench:
     cargo bench --bench gateway
 
+# Ten thousand waits over a hundred environments: polls, memory, lag.
+bench-waits:
+    cargo bench --bench waits
+
 # Start-up time and idle memory of the release binary.
 footprint:
     cargo build --release

@@ -74,13 +74,6 @@ pub enum Idempotency {
     None,
 }
 
-impl Idempotency {
-    /// Whether the same call may be sent again although the first may have been applied.
-    pub fn repeatable(self) -> bool {
-        self != Self::None
-    }
-}
-
 impl Operation {
     /// What the operation is.
     pub fn policy(self) -> &'static Policy {
@@ -132,6 +125,16 @@ impl Request {
     /// Checks the model's constraints; the error lists all violations.
     pub fn validate(&self) -> Result<()> {
         Check::of(self.rules())
+    }
+
+    /// Whether the same call may be sent again although the first may have been applied.
+    pub fn repeatable(&self) -> bool {
+        match self.operation().policy().idempotency {
+            Idempotency::None => false,
+            // Without a token a repeat is another call.
+            Idempotency::ClientToken => self.client_token().is_some_and(|token| !token.is_empty()),
+            _ => true,
+        }
     }
 
     /// The request as AWS JSON with sensitive fields blanked out: fit for a log.
@@ -236,8 +239,8 @@ pub mod sdk {
 
     use super::{Request, Response, pb};
     use crate::backend::aws::convert::{
-        Answer, Failure, FromSdk, Send, ToSdk, answer, from_list, from_message, list, message,
-        messages, name, names, number, numbers, text, time,
+        Answer, Complete, Failure, FromSdk, Send, ToSdk, answer, from_list, from_message, given,
+        list, message, messages, name, names, number, numbers, text, time,
     };
     use crate::error::Result;
     use aws_sdk_proton::{Client, config, operation, types};

@@ -10,6 +10,9 @@ use futures_util::future::BoxFuture;
 use prost_types::Timestamp;
 use tokio::sync::watch;
 
+/// How long a step of the machine's clock may go unseen.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
 /// A source of time.
 pub trait Clock: Send + Sync + 'static {
     /// The time now.
@@ -29,10 +32,17 @@ impl Clock for SystemClock {
     }
 
     fn sleep_until(&self, deadline: SystemTime) -> BoxFuture<'static, ()> {
-        let wait = deadline
-            .duration_since(SystemTime::now())
-            .unwrap_or(Duration::ZERO);
-        Box::pin(tokio::time::sleep(wait))
+        Box::pin(watch_until(SystemTime::now, deadline))
+    }
+}
+
+/// Sleeps until `now` says `deadline`. The runtime's timers do not see that the machine's clock
+/// is set, or that the machine was suspended; who looks often does.
+async fn watch_until(now: impl Fn() -> SystemTime, deadline: SystemTime) {
+    while let Ok(left) = deadline.duration_since(now())
+        && !left.is_zero()
+    {
+        tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
     }
 }
 
@@ -88,6 +98,19 @@ pub fn epoch_millis(time: SystemTime) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_forward_wakes_a_sleeper_soon() {
+        let now = std::sync::Mutex::new(UNIX_EPOCH);
+        let hour = Duration::from_secs(3600);
+        let started = tokio::time::Instant::now();
+        let set = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            *now.lock().unwrap() += hour;
+        };
+        tokio::join!(watch_until(|| *now.lock().unwrap(), UNIX_EPOCH + hour), set);
+        assert!(started.elapsed() <= LONGEST_SLEEP);
+    }
 
     #[tokio::test]
     async fn a_sleeper_wakes_only_when_the_manual_clock_reaches_its_deadline() {

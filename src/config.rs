@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat};
 
 /// What may be given on the command line, in the environment (`PROTON_GATEWAY_…`) and, under the
 /// same names, in the file.
@@ -28,7 +28,7 @@ pub struct Options {
     pub admin_listen: Option<SocketAddr>,
     /// Lets the gRPC door and the admin listener leave loopback although callers are not
     /// authenticated
-    #[arg(long, env = "PROTON_GATEWAY_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, env = "PROTON_GATEWAY_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub insecure: Option<bool>,
     /// Folder of the engine's state [default: ./proton-data]
     #[arg(long, env = "PROTON_GATEWAY_STATE_DIR", value_name = "FOLDER")]
@@ -179,18 +179,16 @@ pub struct Config {
     pub aws_listen: AwsListen,
     pub admin_listen: SocketAddr,
     pub insecure: bool,
-    pub state_dir: PathBuf,
-    pub buckets_dir: PathBuf,
     pub upstream: Upstream,
+    /// Where the upstream is the engine.
+    #[serde(flatten)]
+    pub engine: Option<EngineConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_endpoint_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    pub account_id: String,
-    pub simulated_step: Span,
-    pub self_managed_timeout: Span,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume_token_key_file: Option<PathBuf>,
     pub log: String,
@@ -199,8 +197,21 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
 }
 
+/// What only the engine uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EngineConfig {
+    pub state_dir: PathBuf,
+    pub buckets_dir: PathBuf,
+    pub account_id: String,
+    pub simulated_step: Span,
+    pub self_managed_timeout: Span,
+}
+
 /// The region of the engine's ARNs where none is given.
 const DEFAULT_REGION: &str = "us-east-1";
+/// The longest span that makes sense; beyond some, times cannot be computed.
+const LONGEST_SPAN: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -233,9 +244,6 @@ impl Config {
 
     fn of(options: Options) -> Result<Self, ConfigError> {
         let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        let state_dir = options
-            .state_dir
-            .unwrap_or_else(|| PathBuf::from("./proton-data"));
         let upstream = match (options.upstream, &options.upstream_endpoint_url) {
             (Some(Upstream::Engine), Some(_)) => {
                 return Err(invalid(
@@ -247,29 +255,19 @@ impl Config {
             (None, Some(_)) => Upstream::Aws,
             (None, None) => Upstream::Engine,
         };
+        options.refuse_strangers(upstream)?;
         let default_region = (upstream == Upstream::Engine).then(|| DEFAULT_REGION.to_owned());
+        let engine = (upstream == Upstream::Engine).then(|| EngineConfig::of(&options));
         let config = Self {
             listen: options.listen.unwrap_or_else(|| local(50051)),
             aws_listen: options.aws_listen.unwrap_or(AwsListen::At(local(8787))),
             admin_listen: options.admin_listen.unwrap_or_else(|| local(9464)),
             insecure: options.insecure.unwrap_or(false),
-            buckets_dir: options
-                .buckets_dir
-                .unwrap_or_else(|| state_dir.join("buckets")),
-            state_dir,
             upstream,
+            engine,
             upstream_endpoint_url: options.upstream_endpoint_url,
             profile: options.profile,
             region: options.region.or(default_region),
-            account_id: options
-                .account_id
-                .unwrap_or_else(|| "123456789012".to_owned()),
-            simulated_step: options
-                .simulated_step
-                .unwrap_or(Span(Duration::from_secs(3))),
-            self_managed_timeout: options
-                .self_managed_timeout
-                .unwrap_or(Span(Duration::from_secs(24 * 3600))),
             resume_token_key_file: options.resume_token_key_file,
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             log_format: options.log_format.unwrap_or(LogFormat::Text),
@@ -280,33 +278,12 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if !self.insecure {
-            for (name, address) in [("listen", self.listen), ("admin-listen", self.admin_listen)] {
-                if !address.ip().is_loopback() {
-                    return Err(invalid(
-                        name,
-                        format!(
-                            "{address} is not on loopback, and callers are not authenticated; add --insecure if that is meant"
-                        ),
-                    ));
-                }
-            }
-        }
-        if let AwsListen::At(address) = self.aws_listen
-            && !address.ip().is_loopback()
-        {
-            return Err(invalid(
-                "aws-listen",
-                format!(
-                    "{address} is not on loopback; signatures are not checked, so the AWS door opens there only"
-                ),
-            ));
-        }
-        if self.account_id.len() != 12 || !self.account_id.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(invalid("account-id", "an account id has twelve digits"));
+        self.check_listeners()?;
+        if let Some(engine) = &self.engine {
+            engine.check()?;
         }
         if let Some(region) = &self.region
-            && (region.is_empty()
+            && (!region.starts_with(|first: char| first.is_ascii_alphabetic())
                 || !region
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b == b'-'))
@@ -314,12 +291,50 @@ impl Config {
             return Err(invalid("region", "a region looks like us-east-1"));
         }
         if let Some(url) = &self.upstream_endpoint_url
-            && !(url.starts_with("http://") || url.starts_with("https://"))
+            && !is_whole(url)
         {
             return Err(invalid(
                 "upstream-endpoint-url",
-                "a URL begins with http:// or https://",
+                format!("{url:?} is no URL like http://127.0.0.1:8787 or https://proton.example"),
             ));
+        }
+        telemetry::filter(&self.log).map_err(|problem| invalid("log", problem))?;
+        Ok(())
+    }
+
+    fn check_listeners(&self) -> Result<(), ConfigError> {
+        let mut listeners = vec![("listen", self.listen), ("admin-listen", self.admin_listen)];
+        for (name, address) in &listeners {
+            if !self.insecure && !address.ip().is_loopback() {
+                return Err(invalid(
+                    name,
+                    format!(
+                        "{address} is not on loopback, and callers are not authenticated; add --insecure if that is meant"
+                    ),
+                ));
+            }
+        }
+        if let AwsListen::At(address) = self.aws_listen {
+            if !address.ip().is_loopback() {
+                return Err(invalid(
+                    "aws-listen",
+                    format!(
+                        "{address} is not on loopback; signatures are not checked, so the AWS door opens there only"
+                    ),
+                ));
+            }
+            listeners.push(("aws-listen", address));
+        }
+        for (index, (name, address)) in listeners.iter().enumerate() {
+            let others = &listeners[..index];
+            if let Some((other, _)) = others.iter().find(|(_, taken)| taken == address)
+                && address.port() != 0
+            {
+                return Err(invalid(
+                    name,
+                    format!("{address} is the address of {other} already"),
+                ));
+            }
         }
         Ok(())
     }
@@ -328,6 +343,57 @@ impl Config {
     pub fn arn_region(&self) -> &str {
         self.region.as_deref().unwrap_or(DEFAULT_REGION)
     }
+}
+
+impl EngineConfig {
+    fn of(options: &Options) -> Self {
+        let state_dir = options
+            .state_dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("./proton-data"));
+        Self {
+            buckets_dir: options
+                .buckets_dir
+                .clone()
+                .unwrap_or_else(|| state_dir.join("buckets")),
+            state_dir,
+            account_id: options
+                .account_id
+                .clone()
+                .unwrap_or_else(|| "123456789012".to_owned()),
+            simulated_step: options
+                .simulated_step
+                .unwrap_or(Span(Duration::from_secs(3))),
+            self_managed_timeout: options
+                .self_managed_timeout
+                .unwrap_or(Span(Duration::from_secs(24 * 3600))),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.account_id.len() != 12 || !self.account_id.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(invalid("account-id", "an account id has twelve digits"));
+        }
+        if self.simulated_step.0 > LONGEST_SPAN {
+            return Err(invalid("simulated-step", "at most 365days"));
+        }
+        let sensible = Duration::from_secs(1)..=LONGEST_SPAN;
+        if !sensible.contains(&self.self_managed_timeout.0) {
+            return Err(invalid(
+                "self-managed-timeout",
+                "at least 1s and at most 365days",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is a URL with a host, to which requests can be sent.
+fn is_whole(url: &str) -> bool {
+    url.parse::<http::Uri>().is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.host().is_some_and(|host| !host.is_empty())
+    })
 }
 
 fn invalid(name: &'static str, problem: impl Into<String>) -> ConfigError {
@@ -349,6 +415,30 @@ fn read(path: &Path) -> Result<Options, ConfigError> {
 }
 
 impl Options {
+    /// Refuses what only the other backend uses: it would have no effect.
+    fn refuse_strangers(&self, upstream: Upstream) -> Result<(), ConfigError> {
+        let (given, problem): (&[_], _) = match upstream {
+            Upstream::Engine => (
+                &[("profile", self.profile.is_some())],
+                "the engine forwards nothing; leave it out, or set upstream to aws",
+            ),
+            Upstream::Aws => (
+                &[
+                    ("state-dir", self.state_dir.is_some()),
+                    ("buckets-dir", self.buckets_dir.is_some()),
+                    ("account-id", self.account_id.is_some()),
+                    ("simulated-step", self.simulated_step.is_some()),
+                    ("self-managed-timeout", self.self_managed_timeout.is_some()),
+                ],
+                "only the engine uses it; leave it out, or set upstream to engine",
+            ),
+        };
+        match given.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(invalid(name, problem)),
+            None => Ok(()),
+        }
+    }
+
     /// What is given here, else what is given there.
     fn or(self, other: Self) -> Self {
         Self {
@@ -388,7 +478,8 @@ mod tests {
         let config = Config::load(Options::default(), None).unwrap();
         assert_eq!(config.upstream, Upstream::Engine);
         assert!(config.listen.ip().is_loopback() && config.admin_listen.ip().is_loopback());
-        assert_eq!(config.buckets_dir, config.state_dir.join("buckets"));
+        let engine = config.engine.unwrap();
+        assert_eq!(engine.buckets_dir, engine.state_dir.join("buckets"));
     }
 
     #[test]
@@ -405,7 +496,7 @@ mod tests {
         };
         let config = Config::load(flags, Some(file.path())).unwrap();
         assert_eq!(config.arn_region(), "eu-central-1");
-        assert_eq!(config.account_id, "000000000001");
+        assert_eq!(config.engine.unwrap().account_id, "000000000001");
     }
 
     #[test]
@@ -431,10 +522,56 @@ mod tests {
 
     #[test]
     fn the_effective_configuration_can_be_read_back_as_a_file() {
-        let config = from_file("simulated-step = \"250ms\"").unwrap();
-        assert_eq!(
-            from_file(&toml::to_string(&config).unwrap()).unwrap(),
-            config
-        );
+        for text in ["simulated-step = \"250ms\"", "upstream = \"aws\""] {
+            let config = from_file(text).unwrap();
+            let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
+            assert_eq!(again, config);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_meant_is_refused_by_its_name() {
+        for (name, text) in [
+            ("log", "log = \"inof\""),
+            ("log", "log = \"info,hyper=loud\""),
+            ("simulated-step", "simulated-step = \"3000years\""),
+            ("self-managed-timeout", "self-managed-timeout = \"2years\""),
+            ("self-managed-timeout", "self-managed-timeout = \"1ms\""),
+            ("region", "region = \"-1\""),
+            ("region", "region = \"\""),
+            (
+                "upstream-endpoint-url",
+                "upstream-endpoint-url = \"http://\"",
+            ),
+            (
+                "upstream-endpoint-url",
+                "upstream-endpoint-url = \"http://:80/\"",
+            ),
+            (
+                "upstream-endpoint-url",
+                "upstream-endpoint-url = \"ftp://a\"",
+            ),
+            ("profile", "profile = \"work\""),
+            ("state-dir", "upstream = \"aws\"\nstate-dir = \"a\""),
+            (
+                "account-id",
+                "upstream = \"aws\"\naccount-id = \"000000000001\"",
+            ),
+            (
+                "admin-listen",
+                "listen = \"127.0.0.1:1\"\nadmin-listen = \"127.0.0.1:1\"",
+            ),
+            ("aws-listen", "aws-listen = \"127.0.0.1:50051\""),
+        ] {
+            let error = from_file(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name}: ")), "{text}: {error}");
+        }
+        for text in [
+            "log = \"warn,proton_gateway=DEBUG,[call{door=aws}]=trace\"",
+            "listen = \"127.0.0.1:0\"\nadmin-listen = \"127.0.0.1:0\"",
+            "upstream-endpoint-url = \"https://[::1]:8443/base\"\nprofile = \"work\"",
+        ] {
+            from_file(text).unwrap();
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod aws_door;
+pub mod budget;
 pub mod grpc_door;
 pub mod health;
 pub mod status;

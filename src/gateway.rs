@@ -8,6 +8,7 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::api::{Operation, Request, Response, Typed};
+use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
 
@@ -70,11 +71,22 @@ pub type Pipeline = BoxCloneSyncService<Call, Reply, Error>;
 #[derive(Clone)]
 pub struct Gateway {
     pipeline: Pipeline,
+    budget: Budget,
 }
 
 impl Gateway {
     pub fn new(pipeline: Pipeline) -> Self {
-        Self { pipeline }
+        Self::within(pipeline, Budget::default())
+    }
+
+    /// A gateway whose requests take no more than `budget`.
+    pub fn within(pipeline: Pipeline, budget: Budget) -> Self {
+        Self { pipeline, budget }
+    }
+
+    /// What the requests of all doors may take.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Sends one call through the pipeline.

@@ -4,31 +4,46 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
 
 use crate::backend::aws::{self, Aws};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
 use crate::clock::SystemClock;
-use crate::config::{AwsListen, Config, Upstream};
+use crate::config::{AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::{Gateway, Pipeline};
 use crate::pipeline;
-use crate::server::{self, Shutdown};
+use crate::server::{self, DRAIN, Shutdown};
 use crate::telemetry::{self, Metrics};
 use crate::waits::{self, Key, Waits};
+
+/// How long after the listeners' drain the other parts may take to end.
+const MARGIN: Duration = Duration::from_secs(1);
+/// How often the database's file is looked for.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Serves with `config` until SIGTERM or SIGINT, then drains.
 pub fn run(config: Config) -> Result<(), String> {
     telemetry::log(&config.log, config.log_format)?;
-    tokio::runtime::Builder::new_multi_thread()
+    let stopped = signalled()?;
+    on_runtime(serve(config, stopped))
+}
+
+/// Runs `program` on a runtime of its own.
+fn on_runtime(program: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?
-        .block_on(serve(config, signalled()?))
+        .map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let outcome = runtime.block_on(program);
+    // A runtime that is merely dropped waits for what blocks a thread, however long that takes.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Returns when the process is told to stop.
@@ -63,7 +78,14 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let health = Health::default();
     let (stop, shutdown) = Shutdown::channel();
     let mut parts = JoinSet::new();
-    let (pipeline, changes) = backend(&config, metrics.clone(), &shutdown, &mut parts).await?;
+    let (pipeline, changes) = backend(
+        &config,
+        metrics.clone(),
+        health.clone(),
+        &shutdown,
+        &mut parts,
+    )
+    .await?;
     let gateway = Gateway::new(pipeline);
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
@@ -86,24 +108,86 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         &mut parts,
     )?;
     if let Some((listener, _)) = aws {
-        parts.spawn(server::serve(
-            listener,
-            AwsDoor::new(gateway),
-            shutdown.clone(),
-        ));
+        let door = AwsDoor::new(gateway);
+        spawn(
+            &mut parts,
+            "the AWS door",
+            server::serve(listener, door, shutdown.clone()),
+        );
     }
     let pages = admin::routes(health.clone(), metrics);
-    parts.spawn(server::serve(admin.0, pages, shutdown.clone()));
+    spawn(
+        &mut parts,
+        "the admin listener",
+        server::serve(admin.0, pages, shutdown.clone()),
+    );
 
     health.set_serving(true);
     addresses.announce(config.ready_file.as_deref())?;
-    stopped.await;
+    let outcome = until(stopped, &mut parts).await;
     // Health first, so that whoever balances load looks elsewhere while calls end.
     health.set_serving(false);
+    if let Some(path) = &config.ready_file {
+        // It may be gone already.
+        drop(std::fs::remove_file(path));
+    }
     stop.send_replace(true);
-    while parts.join_next().await.is_some() {}
+    join(parts).await;
     tracing::info!("stopped");
-    Ok(())
+    outcome
+}
+
+/// Returns when `stopped` does; it is an error if a part ends before.
+async fn until(stopped: impl Future<Output = ()>, parts: &mut JoinSet<Part>) -> Result<(), String> {
+    let ended = tokio::select! {
+        () = stopped => return Ok(()),
+        ended = parts.join_next() => ended,
+    };
+    let problem = match ended {
+        Some(Ok(part)) => format!("{part} ended although nobody had told it to"),
+        Some(Err(error)) => panicked(error),
+        None => "nothing is running".to_owned(),
+    };
+    tracing::error!(problem, "stopping");
+    Err(problem)
+}
+
+/// Waits for all parts to end, but not for ever: what blocks a thread cannot be stopped.
+async fn join(mut parts: JoinSet<Part>) {
+    let all = async {
+        while let Some(ended) = parts.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(problem = panicked(error), "while stopping");
+            }
+        }
+    };
+    if tokio::time::timeout(DRAIN + MARGIN, all).await.is_err() {
+        tracing::warn!(
+            "work was still under way when the program ended; it is done again after the next start"
+        );
+    }
+}
+
+fn panicked(error: JoinError) -> String {
+    let cause = error.try_into_panic().map_or_else(
+        |error| error.to_string(),
+        |panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            text.or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default()
+        },
+    );
+    format!("a part of the program failed: {cause}")
+}
+
+/// What runs until the program stops, by its name.
+type Part = &'static str;
+
+fn spawn(parts: &mut JoinSet<Part>, name: Part, part: impl Future<Output = ()> + Send + 'static) {
+    parts.spawn(async move {
+        part.await;
+        name
+    });
 }
 
 fn open(
@@ -112,12 +196,16 @@ fn open(
     waits: Waits,
     health: Health,
     shutdown: &Shutdown,
-    parts: &mut JoinSet<()>,
+    parts: &mut JoinSet<Part>,
 ) -> Result<(), String> {
     let routes = grpc_door::routes(gateway, waits, health)
         .map_err(|error| format!("reflection cannot be set up: {error}"))?;
     let service = ServiceBuilder::new().service(routes);
-    parts.spawn(server::serve(listener, service, shutdown.clone()));
+    spawn(
+        parts,
+        "the gRPC door",
+        server::serve(listener, service, shutdown.clone()),
+    );
     Ok(())
 }
 
@@ -125,11 +213,12 @@ fn open(
 async fn backend(
     config: &Config,
     metrics: Metrics,
+    health: Health,
     shutdown: &Shutdown,
-    parts: &mut JoinSet<()>,
+    parts: &mut JoinSet<Part>,
 ) -> Result<(Pipeline, Changes), String> {
-    match config.upstream {
-        Upstream::Aws => {
+    match &config.engine {
+        None => {
             let settings = aws::Settings {
                 region: config.region.clone(),
                 profile: config.profile.clone(),
@@ -146,26 +235,54 @@ async fn backend(
             let changes = aws.changes().clone();
             Ok((pipeline::build(aws, metrics), changes))
         }
-        Upstream::Engine => {
-            let store = Store::open(&config.state_dir).map_err(|error| error.to_string())?;
+        Some(own) => {
+            let store = Store::open(&own.state_dir).map_err(|error| error.to_string())?;
             let settings = engine::Settings {
                 region: config.arn_region().to_owned(),
-                account_id: config.account_id.clone(),
-                step: config.simulated_step.0,
-                self_managed_timeout: config.self_managed_timeout.0,
-                buckets: Buckets::in_folder(&config.buckets_dir),
+                account_id: own.account_id.clone(),
+                step: own.simulated_step.0,
+                self_managed_timeout: own.self_managed_timeout.0,
+                buckets: Buckets::in_folder(&own.buckets_dir),
                 quotas: engine::Quotas::default(),
             };
-            let engine = Engine::new(store, Arc::new(SystemClock), settings);
+            let engine = Engine::new(store.clone(), Arc::new(SystemClock), settings);
             tracing::info!(
-                state_dir = %config.state_dir.display(),
+                state_dir = %own.state_dir.display(),
                 provisioner = "simulated",
                 "the embedded engine is open; it provisions nothing real"
             );
-            parts.spawn(engine.clone().work(shutdown.clone().told()));
+            spawn(
+                parts,
+                "the engine's worker",
+                engine.clone().work(shutdown.clone().told()),
+            );
+            let told = shutdown.clone().told();
+            spawn(parts, "the store's writer", async move {
+                tokio::select! {
+                    () = store.ended() => {}
+                    () = told => {}
+                    () = look_after(&store, &health) => {}
+                }
+            });
             let changes = engine.changes().clone();
             Ok((pipeline::build(engine, metrics), changes))
         }
+    }
+}
+
+/// Tells `health` whether what is stored now will be found again. Never returns.
+async fn look_after(store: &Store, health: &Health) {
+    let mut before = true;
+    loop {
+        let now = store.is_in_place().await;
+        health.set_able(now);
+        if before && !now {
+            tracing::error!(
+                "the database was deleted or replaced: what is stored from now on is lost; stop the program and restore it"
+            );
+        }
+        before = now;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -191,9 +308,96 @@ impl Addresses {
             "admin": admin.to_string(),
         });
         // Renamed into place: nobody reads half of it.
-        let draft = path.with_extension("draft");
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".draft");
         std::fs::write(&draft, format!("{text}\n"))
             .and_then(|()| std::fs::rename(&draft, path))
             .map_err(|error| format!("cannot write the ready file {}: {error}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_or_panics_ends_the_program_with_an_error() {
+        let never = std::future::pending::<()>;
+        let mut parts = JoinSet::new();
+        spawn(&mut parts, "one", never());
+        spawn(&mut parts, "two", async {});
+        let ended = until(never(), &mut parts).await.unwrap_err();
+        assert!(ended.starts_with("two ended"), "{ended}");
+        spawn(&mut parts, "three", async { panic!("a defect") });
+        let ended = until(never(), &mut parts).await.unwrap_err();
+        assert!(ended.contains("a defect"), "{ended}");
+        assert_eq!(until(async {}, &mut parts).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_does_not_stop_is_left_behind_in_time() {
+        let mut parts = JoinSet::new();
+        spawn(&mut parts, "one", std::future::pending());
+        let joined = tokio::time::timeout(DRAIN + 2 * MARGIN, join(parts));
+        assert!(joined.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn health_follows_the_databases_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let health = Health::default();
+        health.set_serving(true);
+        let (file, away) = (folder.path().join("proton.db"), folder.path().join("away"));
+        let test = async {
+            tokio::time::sleep(LOOK).await;
+            assert!(health.is_serving());
+            std::fs::rename(&file, &away).unwrap();
+            tokio::time::sleep(2 * LOOK).await;
+            assert!(!health.is_serving());
+            std::fs::rename(&away, &file).unwrap();
+            tokio::time::sleep(2 * LOOK).await;
+            assert!(health.is_serving());
+        };
+        tokio::select! {
+            () = look_after(&store, &health) => {}
+            () = test => {}
+        }
+    }
+
+    #[test]
+    fn a_blocked_thread_does_not_keep_the_program() {
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let outcome = on_runtime(async {
+                let (began, begun) = tokio::sync::oneshot::channel();
+                tokio::task::spawn_blocking(move || {
+                    began.send(()).unwrap();
+                    blocked.recv().unwrap_err();
+                });
+                begun.await.map_err(|error| error.to_string())
+            });
+            drop(ended.send(outcome));
+        });
+        let outcome = end.recv_timeout(Duration::from_secs(20));
+        drop(release);
+        assert_eq!(outcome, Ok(Ok(())));
+    }
+
+    #[test]
+    fn ready_files_that_differ_in_their_extension_have_drafts_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let addresses = Addresses {
+            grpc: ([127, 0, 0, 1], 1).into(),
+            aws: None,
+            admin: ([127, 0, 0, 1], 2).into(),
+        };
+        let other = folder.path().join("ready.draft");
+        std::fs::write(&other, "another program's").unwrap();
+        let path = folder.path().join("ready.json");
+        addresses.announce(Some(&path)).unwrap();
+        assert!(path.is_file());
+        assert_eq!(std::fs::read_to_string(other).unwrap(), "another program's");
     }
 }

@@ -4,7 +4,9 @@
 //! drain ends on time even if a stream never does.
 
 use std::convert::Infallible;
+use std::io::{self, Cursor};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,17 +17,25 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::Service;
 
 /// Connections of one listener at the same time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
-/// Calls on one HTTP/2 connection at the same time.
-const MAX_STREAMS: u32 = 256;
+/// Calls on one HTTP/2 connection at the same time. RFC 9113 advises against fewer.
+const MAX_STREAMS: u32 = 100;
+/// What a client may send on one stream, and on all streams of a connection, before we have read
+/// it: this much is held besides what `edge::budget` counts.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// The largest header list of one request.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// How long a client may take to send its headers (HTTP/1), or to answer a ping (HTTP/2).
+/// What an HTTP/2 connection begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client may take to begin, to send its headers (HTTP/1), or to answer a ping
+/// (HTTP/2).
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a silent HTTP/2 connection is asked whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -73,8 +83,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let graceful = GracefulShutdown::new();
-    let places = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let stop = shutdown.told();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let stop = shutdown.clone().told();
     tokio::pin!(stop);
     loop {
         let accept = async {
@@ -96,16 +106,29 @@ where
             }
         };
         drop(stream.set_nodelay(true));
-        let connection = builder()
-            .serve_connection_with_upgrades(
-                TokioIo::new(stream),
-                TowerToHyperService::new(service.clone()),
-            )
-            .into_owned();
-        let connection = graceful.watch(connection);
+        let (service, watcher, stop) = (service.clone(), graceful.watcher(), shutdown.clone());
         tokio::spawn(async move {
-            // Broken connections are the client's business.
-            if let Err(error) = connection.await {
+            let begun = tokio::select! {
+                begun = tokio::time::timeout(PATIENCE, begin(stream)) => begun,
+                // Nothing has been asked yet.
+                () = stop.told() => return,
+            };
+            let (version, stream) = match begun {
+                Ok(Ok(begun)) => begun,
+                // Broken and silent connections are the client's business.
+                Ok(Err(error)) => {
+                    tracing::debug!(cause = %error, "a connection broke");
+                    return;
+                }
+                Err(_) => {
+                    tracing::debug!("a connection stayed silent");
+                    return;
+                }
+            };
+            let builder = builder(version);
+            let connection =
+                builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+            if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(cause = %error, "a connection broke");
             }
             drop(place);
@@ -121,8 +144,48 @@ where
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// Reads as much as tells the version, which hyper would wait for without end.
+async fn begin(
+    mut stream: TcpStream,
+) -> io::Result<(
+    Version,
+    impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+)> {
+    let mut seen = Vec::with_capacity(PREFACE.len());
+    while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
+        let missing = PREFACE.len() - seen.len();
+        if (&mut stream)
+            .take(missing as u64)
+            .read_buf(&mut seen)
+            .await?
+            == 0
+        {
+            break;
+        }
+    }
+    let version = if seen == PREFACE {
+        Version::Http2
+    } else {
+        Version::Http1
+    };
+    let (read, write) = stream.into_split();
+    Ok((
+        version,
+        tokio::io::join(Cursor::new(seen).chain(read), write),
+    ))
+}
+
+fn builder(version: Version) -> auto::Builder<TokioExecutor> {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = match version {
+        Version::Http1 => builder.http1_only(),
+        Version::Http2 => builder.http2_only(),
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -132,9 +195,59 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADER_BYTES)
         .max_pending_accept_reset_streams(Some(20))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .keep_alive_timeout(PATIENCE);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Empty;
+    use tokio::io::AsyncWriteExt;
+
+    /// A server that answers everything with an empty page.
+    async fn empty_pages() -> (watch::Sender<bool>, SocketAddr) {
+        let (stop, shutdown) = Shutdown::channel();
+        let (listener, address) = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let pages = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        });
+        tokio::spawn(serve(listener, pages, shutdown));
+        (stop, address)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_begin_is_closed() {
+        let (_stop, address) = empty_pages().await;
+        // Nothing; the beginning of the preface; the beginning of HTTP/1.
+        for beginning in [b"".as_slice(), &PREFACE[..10], b"GET / HT"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(beginning).await.unwrap();
+            let mut answer = Vec::new();
+            let closed = tokio::time::timeout(2 * PATIENCE, stream.read_to_end(&mut answer)).await;
+            closed
+                .unwrap_or_else(|_| panic!("open after {beginning:?}"))
+                .unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_byte_by_byte_is_answered() {
+        let (_stop, address) = empty_pages().await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        // Begins like the preface of HTTP/2.
+        for byte in b"PROPFIND / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n" {
+            stream.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 }

@@ -6,6 +6,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The instruments, and the page that shows them. Clones share them.
 #[derive(Clone)]
@@ -101,10 +103,24 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends log lines to standard error. `filter` is in the syntax of tracing's `EnvFilter`.
-pub fn log(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
+/// Reads what is to be logged, in the syntax of tracing's `EnvFilter`.
+pub fn filter(text: &str) -> Result<EnvFilter, String> {
+    // A word alone would be a target, with all its levels: most likely it was meant as a level.
+    let word = |directive: &&str| {
+        let level = directive.parse::<LevelFilter>().is_ok();
+        !level && !directive.is_empty() && !directive.contains(['=', '[', ']', '{', '}'])
+    };
+    if let Some(word) = text.split(',').map(str::trim).find(word) {
+        return Err(format!(
+            "{word:?} is no level like info or debug; if it is a target, write {word}=debug"
+        ));
+    }
+    EnvFilter::try_new(text).map_err(|error| format!("the filter {text:?} cannot be read: {error}"))
+}
+
+/// Sends log lines to standard error, those that [`filter`] lets through.
+pub fn log(text: &str, format: LogFormat) -> Result<(), String> {
+    let filter = filter(text)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

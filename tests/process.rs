@@ -467,6 +467,7 @@ async fn told_to_stop_it_answers_what_it_has_begun_and_ends_well() {
     running.terminate();
     let status = running.ended().await;
     assert_eq!(status.code(), Some(0), "{}", running.log());
+    assert!(!running.files.path().join("ready.json").exists());
     for caller in callers {
         caller.await.unwrap();
     }
@@ -510,7 +511,8 @@ fn a_port_that_is_taken_is_named() {
 fn check_config_prints_toml_that_is_a_configuration_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = program();
-    command.args(["--simulated-step", "250ms", "check-config"]);
+    // The flag's value is optional, and the command is none.
+    command.args(["--simulated-step", "250ms", "--insecure", "check-config"]);
     let output = run(command);
     assert!(output.status.success(), "{}", text(&output));
     let printed = String::from_utf8(output.stdout).unwrap();
@@ -541,6 +543,8 @@ fn what_is_wrong_in_flags_environment_and_file_is_named() {
     assert!(said.contains("soon") && said.contains("250ms"), "{said}");
     let said = flags(&["--listen", "0.0.0.0:0"]);
     assert!(said.contains("--insecure"), "{said}");
+    let said = flags(&["--log", "inof"]);
+    assert!(said.contains("inof"), "{said}");
 
     let mut command = program();
     command.env("PROTON_GATEWAY_ACCOUNT_ID", "12");

@@ -82,6 +82,7 @@ fn calls(out: &mut String, operations: &[Operation]) {
     method(out, operations, "fn json(&self) -> &dyn ToJson", |o| {
         format!("Self::{}(request) => request,", o.name)
     });
+    client_tokens(out, operations);
     out.push_str(
         "    /// Reads the request of `operation` from AWS JSON.\n    \
          pub fn from_json(operation: Operation, value: Value) -> Result<Self> {\n        match operation {\n",
@@ -113,6 +114,21 @@ fn calls(out: &mut String, operations: &[Operation]) {
             o.name
         );
     }
+}
+
+fn client_tokens(out: &mut String, operations: &[Operation]) {
+    out.push_str(
+        "    /// The token by which a repeat is known, where the request has one.\n    \
+         pub fn client_token(&self) -> Option<&str> {\n        match self {\n",
+    );
+    for o in operations.iter().filter(|o| o.client_token) {
+        let _ = writeln!(
+            out,
+            "            Self::{}(request) => request.client_token.as_deref(),",
+            o.name
+        );
+    }
+    out.push_str("            _ => None,\n        }\n    }\n\n");
 }
 
 fn method(

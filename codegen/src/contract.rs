@@ -90,6 +90,8 @@ pub struct Field {
     pub min_items: u64,
     pub max_items: u64,
     pub sensitive: bool,
+    /// Not for logs: it is sensitive, or whoever knows it can repeat another's call.
+    pub unlogged: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

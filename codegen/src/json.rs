@@ -54,7 +54,7 @@ fn structure(out: &mut String, message: &Message) {
     );
     for field in &message.fields {
         let Field { name, wire, .. } = field;
-        let hide = if field.sensitive {
+        let hide = if field.unlogged {
             "view.hiding()"
         } else {
             "view"

@@ -23,6 +23,7 @@ pub fn emit(contract: &Contract) -> String {
             (None, Some(operation)) => {
                 let kind = format!("operation::{}::{}Output", operation.method, operation.name);
                 from_sdk(&mut out, message, &kind);
+                complete(&mut out, message, contract);
             }
             (None, None) => {
                 if message.in_responses {
@@ -175,6 +176,35 @@ fn from_sdk(out: &mut String, message: &Message, kind: &str) {
         let _ = writeln!(out, "            {name}: {value},");
     }
     out.push_str("        }\n    }\n}\n\n");
+}
+
+/// Whether a response has the messages that the model requires. Lists may be empty, and so may a
+/// message that requires nothing itself.
+fn complete(out: &mut String, message: &Message, contract: &Contract) {
+    let never_empty = |kind: &Kind| {
+        let Kind::Message(name) = kind else {
+            return false;
+        };
+        let mut named = contract.messages.iter().filter(|m| m.name == *name);
+        named.any(|m| m.fields.iter().any(|field| field.required))
+    };
+    let required: Vec<_> = message
+        .fields
+        .iter()
+        .filter(|field| field.required && field.presence == Presence::Explicit)
+        .filter(|field| never_empty(&field.kind))
+        .map(|field| format!("given(&self.{})", field.name))
+        .collect();
+    let value = if required.is_empty() {
+        "true".to_owned()
+    } else {
+        required.join(" && ")
+    };
+    let _ = writeln!(
+        out,
+        "impl Complete for pb::{} {{\n    fn is_complete(&self) -> bool {{ {value} }}\n}}\n",
+        message.name
+    );
 }
 
 fn union(out: &mut String, message: &Message, oneof: &str) {

@@ -97,7 +97,7 @@ impl Service<Call> for Aws {
                     .operation_timeout(left)
                     .build(),
             );
-            let operation = call.operation;
+            let (operation, repeatable) = (call.operation, call.request.repeatable());
             let mutates = operation.policy().idempotency != Idempotency::Read;
             let name = if mutates { call.request.name() } else { None };
             // Large, and not needed on the stack of every caller.
@@ -111,7 +111,7 @@ impl Service<Call> for Aws {
                     response: answer.response,
                     upstream_request_id: answer.request_id,
                 })
-                .map_err(|error| failure::of_operation(error, operation))
+                .map_err(|error| failure::of_operation(error, operation, repeatable))
         })
     }
 }

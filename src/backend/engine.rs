@@ -12,6 +12,7 @@ pub mod deployment;
 pub mod environment;
 pub mod environment_account_connection;
 pub mod environment_template;
+mod examinations;
 mod idempotency;
 mod paging;
 pub mod provision;
@@ -31,6 +32,7 @@ pub mod template;
 pub mod template_sync;
 mod update;
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -40,8 +42,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tower::Service;
 
-use self::context::{Context, Schemas};
+use self::context::{Context, Lacked, Schemas};
 pub use self::context::{Quotas, Settings};
+use self::examinations::Examinations;
 use self::provision::Task;
 use self::registry::{TemplateRecord, VersionRecord};
 use self::store::{Store, Transaction};
@@ -54,6 +57,10 @@ use crate::gateway::{Call, Reply};
 /// How long a task that failed is left alone before it is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
+/// How many schemas are read for one operation before it, so that it does not read them while it
+/// holds up all others. One needs at most a few.
+const READ_BEFORE: usize = 32;
+
 /// The engine. Clones share its store.
 #[derive(Clone)]
 pub struct Engine {
@@ -61,6 +68,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     settings: Arc<Settings>,
     schemas: Arc<Schemas>,
+    examinations: Examinations,
     /// Wakes the worker: there may be a new task.
     changed: Arc<Notify>,
 }
@@ -171,12 +179,15 @@ routes! {
 
 impl Engine {
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
+        // Told by the store: a mutation may outlive its caller.
+        let changed = store.committed();
         Self {
             store,
             clock,
             settings: Arc::new(settings),
             schemas: Arc::default(),
-            changed: Arc::default(),
+            examinations: Examinations::new(Arc::clone(&changed)),
+            changed,
         }
     }
 
@@ -193,15 +204,46 @@ impl Engine {
         )
     }
 
-    async fn answer(self, call: Call) -> Result<Reply> {
+    /// Runs `work` in a transaction that changes the store. A schema that it needs and that was
+    /// not read lately is read outside, and the work done anew.
+    async fn write<R, F>(&self, work: F) -> Result<R>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Transaction<'_>, &Context) -> Result<R> + Clone + Send + 'static,
+    {
+        for _ in 0..READ_BEFORE {
+            let lacked = Lacked::default();
+            let (cx, attempt) = (self.context().noting(lacked.clone()), work.clone());
+            let outcome = self
+                .store
+                .write(move |tx| {
+                    let outcome = attempt(tx, &cx);
+                    match cx.lacks_a_schema() {
+                        // Whatever came of it: it was decided without the schema.
+                        true => Err(Error::internal("a schema is to be read first")),
+                        false => outcome,
+                    }
+                })
+                .await;
+            let Some(text) = lacked.take() else {
+                return outcome;
+            };
+            let schemas = Arc::clone(&self.schemas);
+            tokio::task::spawn_blocking(move || drop(schemas.read(&text)))
+                .await
+                .map_err(|_| Error::internal("a schema could not be read"))?;
+        }
         let cx = self.context();
+        self.store.write(move |tx| work(tx, &cx)).await
+    }
+
+    async fn answer(self, call: Call) -> Result<Reply> {
         let request = call.request;
         let response = if call.operation.policy().idempotency == Idempotency::Read {
+            let cx = self.context();
             self.store.read(move |tx| route(tx, &cx, request)).await?
         } else {
-            let outcome = self.store.write(move |tx| route(tx, &cx, request)).await;
-            self.changed.notify_one();
-            outcome?
+            self.write(move |tx, cx| route(tx, cx, request)).await?
         };
         Ok(Reply {
             response,
@@ -210,11 +252,12 @@ impl Engine {
     }
 
     /// Does what is due, when it is due, until `stopped` returns. What is under way then is
-    /// finished first, and what is not yet due is done after the next start.
+    /// finished first, except for registrations, which like all that is not yet due are done after
+    /// the next start.
     pub async fn work(self, stopped: impl Future<Output = ()>) {
         tokio::pin!(stopped);
         loop {
-            let wait = match self.step().await {
+            let wait = match self.step(&self.examinations.under_way()).await {
                 Ok(Step::Done) => continue,
                 Ok(Step::Wait(due)) => due.map(|due| self.clock.sleep_until(due)),
                 Err(error) => {
@@ -231,65 +274,131 @@ impl Engine {
             tokio::select! {
                 () = due => {}
                 () = self.changed.notified() => {}
-                () = &mut stopped => return,
+                () = &mut stopped => {
+                    self.examinations.abandon();
+                    return;
+                }
             }
         }
     }
 
     /// Does everything that is due now, and what follows from it and is due at once.
     pub async fn settle(&self) -> Result<()> {
-        while matches!(self.step().await?, Step::Done) {}
-        Ok(())
+        loop {
+            let under_way = self.examinations.under_way();
+            match self.step(&under_way).await? {
+                Step::Done => {}
+                Step::Wait(_) if under_way.is_empty() => return Ok(()),
+                Step::Wait(_) => self.examinations.one_of(&under_way).await,
+            }
+        }
     }
 
-    /// Does the next task if it is due.
-    async fn step(&self) -> Result<Step> {
-        let Some(stored) = self.store.read(|tx| tx.next_task()).await? else {
+    /// Does the next task if it is due, or begins it if it is a registration: reading a bundle
+    /// takes too long for all others to wait. Those `under_way` are passed over.
+    async fn step(&self, under_way: &HashSet<i64>) -> Result<Step> {
+        let passed = under_way.clone();
+        let next = self.store.read(move |tx| tx.next_task(&passed)).await?;
+        let Some(stored) = next else {
             return Ok(Step::Wait(None));
         };
         if stored.due_millis > epoch_millis(self.clock.now()) {
             let due = Duration::from_millis(u64::try_from(stored.due_millis).unwrap_or(0));
             return Ok(Step::Wait(Some(UNIX_EPOCH + due)));
         }
-        let id = stored.id;
-        if let Err(error) = self.perform(stored).await {
-            tracing::error!(cause = %error, task = id, "a task failed; it is tried again");
-            let later = epoch_millis(self.clock.now() + TRY_AGAIN);
-            self.store
-                .write(move |tx| tx.postpone_task(id, later))
-                .await?;
+        let (id, engine) = (stored.id, self.clone());
+        match Task::decode(&stored.body) {
+            Ok(Task::Register(key)) => {
+                let registration = async move {
+                    let outcome = engine.register(id, key).await;
+                    if let Err(error) = engine.ended(id, outcome).await {
+                        tracing::error!(cause = %error, task = id, "a failed task stays due");
+                    }
+                };
+                self.examinations.start(id, registration);
+            }
+            decoded => {
+                let outcome = match decoded {
+                    Ok(task) => self.perform(id, task).await,
+                    Err(error) => Err(error),
+                };
+                self.ended(id, outcome).await?;
+            }
         }
         Ok(Step::Done)
     }
 
-    async fn perform(&self, stored: store::Task) -> Result<()> {
-        let task = Task::decode(&stored.body)?;
-        let registered = match &task {
-            Task::Register(key) => self.examine(key.clone()).await?,
-            _ => None,
+    /// Puts a task off that failed.
+    async fn ended(&self, id: i64, outcome: Result<()>) -> Result<()> {
+        let Err(error) = outcome else {
+            return Ok(());
         };
-        let cx = self.context();
+        tracing::error!(cause = %error, task = id, "a task failed; it is tried again");
+        let later = epoch_millis(self.clock.now() + TRY_AGAIN);
         self.store
-            .write(move |tx| {
-                // Another call may have made it pointless meanwhile.
-                if !tx.finish_task(stored.id)? {
-                    return Ok(());
-                }
-                match (task, registered) {
-                    (Task::Register(key), Some(outcome)) => {
-                        registration::conclude(tx, &cx, &key, outcome)
-                    }
-                    (task, _) => provision::perform(tx, &cx, &task),
-                }
-            })
+            .write(move |tx| tx.postpone_task(id, later))
             .await
     }
 
+    async fn perform(&self, id: i64, task: Task) -> Result<()> {
+        self.write(move |tx, cx| {
+            // Another call may have made it pointless meanwhile.
+            if tx.finish_task(id)? {
+                provision::perform(tx, cx, &task)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Examines the bundle of the version under `key` and writes down what came of it.
+    async fn register(&self, id: i64, key: String) -> Result<()> {
+        let Some(outcome) = self.examine(key.clone()).await? else {
+            return self
+                .store
+                .write(move |tx| tx.finish_task(id).map(drop))
+                .await;
+        };
+        let outcome = Arc::new(outcome);
+        loop {
+            let of = key.clone();
+            let previous = self
+                .store
+                .read(move |tx| registration::predecessor(tx, &of))
+                .await?;
+            let (schemas, examined, judged_by) = (
+                Arc::clone(&self.schemas),
+                Arc::clone(&outcome),
+                previous.clone(),
+            );
+            let incompatible = tokio::task::spawn_blocking(move || {
+                let registered = examined.as_ref().as_ref().ok()?;
+                registered.remember(&schemas);
+                registration::incompatibility(&schemas, registered, judged_by.as_ref()?)
+            })
+            .await
+            .map_err(|_| Error::internal("the schemas could not be compared"))?;
+            let (cx, of, examined) = (self.context(), key.clone(), Arc::clone(&outcome));
+            let concluded = self
+                .store
+                .write(move |tx| {
+                    let concluded =
+                        registration::conclude(tx, &cx, &of, &examined, &previous, incompatible)?;
+                    if concluded {
+                        tx.finish_task(id)?;
+                    }
+                    Ok(concluded)
+                })
+                .await?;
+            // Otherwise the version before it was registered or deleted meanwhile.
+            if concluded {
+                return Ok(());
+            }
+        }
+    }
+
     /// Fetches and checks the bundle of the version under `key`, if that is still there.
-    async fn examine(
-        &self,
-        key: String,
-    ) -> Result<Option<std::result::Result<registration::Registered, String>>> {
+    async fn examine(&self, key: String) -> Result<Option<registration::Outcome>> {
         let found = self
             .store
             .read(move |tx| {
@@ -335,5 +444,116 @@ impl Service<Call> for Engine {
 
     fn call(&mut self, call: Call) -> Self::Future {
         Box::pin(self.clone().answer(call))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::bucket::Buckets;
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const SCHEMA: &str =
+        "schema: {format: {openapi: 3.0.0}, service_input_type: T, types: {T: {type: object}}}";
+
+    fn engine() -> Engine {
+        let settings = Settings {
+            region: "eu-central-1".into(),
+            account_id: "123456789012".into(),
+            step: Duration::ZERO,
+            self_managed_timeout: Duration::from_secs(60),
+            buckets: Buckets::in_folder(Path::new("/nonexistent")),
+            quotas: Quotas::default(),
+        };
+        let clock = ManualClock::starting_at(UNIX_EPOCH + Duration::from_secs(1_000));
+        Engine::new(Store::in_memory().unwrap(), Arc::new(clock), settings)
+    }
+
+    async fn schedule(engine: &Engine, task: Task) {
+        engine
+            .store
+            .write(move |tx| provision::schedule(tx, 0, "test", task))
+            .await
+            .unwrap();
+    }
+
+    async fn is_left(engine: &Engine) -> bool {
+        let nothing = HashSet::new();
+        let next = engine.store.read(move |tx| tx.next_task(&nothing)).await;
+        next.unwrap().is_some()
+    }
+
+    /// Keeps all registrations from being examined.
+    fn occupied(engine: &Engine) {
+        for id in [-1, -2] {
+            engine.examinations.start(id, std::future::pending());
+        }
+    }
+
+    #[tokio::test]
+    async fn other_tasks_are_done_while_a_registration_is_examined() {
+        let engine = engine();
+        occupied(&engine);
+        tokio::task::yield_now().await;
+        schedule(&engine, Task::Register("a".into())).await;
+        schedule(&engine, Task::ForgetDeployment("b".into())).await;
+        let begun = engine.step(&HashSet::new()).await.unwrap();
+        assert!(matches!(begun, Step::Done));
+        let under_way = engine.examinations.under_way();
+        assert_eq!(under_way.len(), 3);
+        let done = engine.step(&under_way).await.unwrap();
+        assert!(matches!(done, Step::Done));
+        let rest = engine.step(&under_way).await.unwrap();
+        assert!(matches!(rest, Step::Wait(None)));
+    }
+
+    #[tokio::test]
+    async fn a_registration_that_is_not_finished_when_the_work_stops_is_still_to_do() {
+        let engine = engine();
+        occupied(&engine);
+        schedule(&engine, Task::Register("a".into())).await;
+        let stopped = {
+            let engine = engine.clone();
+            async move {
+                while engine.examinations.under_way().len() < 3 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        engine.clone().work(stopped).await;
+        while !engine.examinations.under_way().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(is_left(&engine).await);
+    }
+
+    #[tokio::test]
+    async fn settling_waits_for_registrations() {
+        let engine = engine();
+        schedule(&engine, Task::Register("a".into())).await;
+        engine.settle().await.unwrap();
+        assert!(!is_left(&engine).await);
+    }
+
+    #[tokio::test]
+    async fn a_schema_is_read_outside_of_the_transaction_that_needs_it() {
+        let engine = engine();
+        let attempts = Arc::new(AtomicUsize::new(0));
+        for expected in [2, 3] {
+            let counted = Arc::clone(&attempts);
+            let found = engine
+                .write(move |_, cx| {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    Ok(cx.schema(SCHEMA).is_some())
+                })
+                .await;
+            assert_eq!(found, Ok(true));
+            assert_eq!(attempts.load(Ordering::Relaxed), expected);
+        }
+        let found = engine.write(|_, cx| Ok(cx.schema("no schema").is_some()));
+        assert_eq!(found.await, Ok(false));
     }
 }

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde_json::Value;
 use tower::Service;
 
-use super::{Arrival, MAX_REQUEST_BYTES, status};
+use super::{Arrival, MAX_REQUEST_BYTES, budget, status};
 use crate::api::{self, Operation};
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Call, Door, Gateway, Reply};
@@ -26,6 +26,8 @@ const TARGET: &str = "AwsProton20200720.";
 const NAMESPACE: &str = "com.amazonaws.proton.v20200720#";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 const REQUEST_ID: &str = "x-amzn-requestid";
+/// The longest text of an exception.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Tells another gateway, whose upstream we are, what AWS's code alone does not say.
 pub const REASON: &str = "x-proton-gateway-reason";
 
@@ -42,33 +44,38 @@ impl AwsDoor {
 
     async fn answer<B>(self, request: Request<B>) -> Response<Full<Bytes>>
     where
-        B: Body + Send,
+        B: Body + Send + Unpin,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let arrival = Arrival::of(request.headers());
-        // A body that never comes must not keep its connection for ever.
-        let read = tokio::time::timeout_at(arrival.deadline.into(), read(request))
-            .await
-            .unwrap_or_else(|_| Err(Error::unreadable("the body did not come in time")));
-        let outcome = match read {
-            Ok(request) => {
-                self.gateway
-                    .call(Call::new(request, Door::Aws, &arrival))
-                    .await
-            }
-            Err(error) => Err(error),
-        };
-        match outcome {
+        match self.reply(request, &arrival).await {
             Ok(reply) => success(&reply, &arrival.request_id),
             Err(error) => failure(&error, &arrival.request_id),
         }
+    }
+
+    async fn reply<B>(&self, request: Request<B>, arrival: &Arrival) -> Result<Reply, Error>
+    where
+        B: Body + Send + Unpin,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        // Given back when the call is answered.
+        let share = self.gateway.budget().share(budget::REQUEST)?;
+        let request = request.map(|body| share.meter(body));
+        // A body that never comes must not keep its connection for ever.
+        let request = tokio::time::timeout_at(arrival.deadline.into(), read(request))
+            .await
+            .unwrap_or_else(|_| Err(Error::unreadable("the body did not come in time")))?;
+        let call = Call::new(request, Door::Aws, arrival);
+        self.gateway.call(call).await
     }
 }
 
 impl<B> Service<Request<B>> for AwsDoor
 where
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -101,12 +108,7 @@ where
     let body = Limited::new(request.into_body(), MAX_REQUEST_BYTES)
         .collect()
         .await
-        .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => Error::unreadable(format!(
-                "the request is too large: at most {MAX_REQUEST_BYTES} bytes are read"
-            )),
-            None => Error::unreadable("the body ended early"),
-        })?
+        .map_err(broken)?
         .to_bytes();
     let value = if body.is_empty() {
         Value::Object(serde_json::Map::new())
@@ -115,6 +117,19 @@ where
             .map_err(|error| Error::unreadable(format!("the body is not JSON: {error}")))?
     };
     api::Request::from_json(operation, value)
+}
+
+/// Why a body could not be read.
+fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    if error.is::<LengthLimitError>() {
+        return Error::unreadable(format!(
+            "the request is too large: at most {MAX_REQUEST_BYTES} bytes are read"
+        ));
+    }
+    match error.downcast::<Error>() {
+        Ok(ours) => *ours,
+        Err(_) => Error::unreadable("the body ended early"),
+    }
 }
 
 fn unknown(message: impl Into<String>) -> Error {
@@ -173,7 +188,7 @@ fn failure(error: &Error, request_id: &str) -> Response<Full<Bytes>> {
         .unwrap_or(request_id);
     let body = serde_json::json!({
         "__type": format!("{NAMESPACE}{exception}"),
-        "message": status::message(error),
+        "message": status::cut(status::message(error), MAX_MESSAGE_BYTES),
     });
     let mut response = respond(code, &body, id);
     let headers = response.headers_mut();

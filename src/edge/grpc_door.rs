@@ -4,14 +4,18 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, health::Health, status};
+use super::budget::Budget;
+use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
 use crate::api::DESCRIPTORS;
 use crate::api::health::health_server::HealthServer;
 use crate::api::pb::paginator_service_server::PaginatorServiceServer;
@@ -44,8 +48,12 @@ pub fn routes(
             )
     };
     Ok(Edge {
+        budget: gateway.budget().clone(),
         inner: Routes::new(
-            ProtonServiceServer::new(gateway).max_decoding_message_size(MAX_REQUEST_BYTES),
+            ProtonServiceServer::new(gateway)
+                // tonic applies the limit to what a message is unpacked to as well.
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip),
         )
         .add_service(WaitServiceServer::new(waits).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(
@@ -61,14 +69,19 @@ pub fn routes(
 /// Names each request, sets its deadline, and sees to it that no error leaves without details.
 #[derive(Clone)]
 pub struct Edge<S> {
+    budget: Budget,
     inner: S,
 }
 
 impl<S, B> Service<Request<B>> for Edge<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
-    B: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -83,8 +96,27 @@ where
         let request_id = arrival.request_id.clone();
         let end = arrival.deadline + GRACE;
         request.extensions_mut().insert(arrival);
-        let answer = self.inner.call(request);
+        let share = match self.budget.share(at_first(request.headers())) {
+            Ok(share) => share,
+            Err(error) => {
+                let refusal = status::of(&error, None, &request_id).into_http();
+                return Box::pin(std::future::ready(Ok(refusal)));
+            }
+        };
+        let answer = self.inner.call(request.map(|body| {
+            let id = request_id.clone();
+            // tonic passes on what is a status already.
+            let body = share
+                .meter(body)
+                .map_err(move |error| match error.downcast::<Error>() {
+                    Ok(ours) => status::of(&ours, None, &id).into(),
+                    Err(other) => other,
+                });
+            Body::new(body)
+        }));
         Box::pin(async move {
+            // Given back when the call is answered.
+            let _share = share;
             // The pipeline ends calls on time; this is for messages that never arrive. A stream's
             // answer begins at once, and may go on.
             let Ok(response) = tokio::time::timeout_at(end.into(), answer).await else {
@@ -106,5 +138,14 @@ where
             }
             Ok(response)
         })
+    }
+}
+
+/// What a request takes of the budget before its body comes.
+fn at_first(headers: &HeaderMap) -> usize {
+    match headers.get("grpc-encoding") {
+        // A few bytes may unpack to the largest message.
+        Some(encoding) if encoding != "identity" => budget::REQUEST + MAX_REQUEST_BYTES,
+        _ => budget::REQUEST,
     }
 }

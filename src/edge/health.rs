@@ -28,24 +28,54 @@ const SERVICES: &[&str] = &[
 /// Whether calls are answered now. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Health {
-    serving: watch::Sender<bool>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    /// The program has begun to serve, and was not told to stop.
+    serving: bool,
+    /// What the backend needs is there.
+    able: bool,
+}
+
+impl State {
+    fn answers(self) -> bool {
+        self.serving && self.able
+    }
 }
 
 impl Default for Health {
     fn default() -> Self {
         Self {
-            serving: watch::Sender::new(false),
+            state: watch::Sender::new(State {
+                serving: false,
+                able: true,
+            }),
         }
     }
 }
 
 impl Health {
     pub fn set_serving(&self, serving: bool) {
-        self.serving.send_replace(serving);
+        self.change(|state| state.serving = serving);
+    }
+
+    /// Says whether what the backend needs is there; says it again whenever that may have changed.
+    pub fn set_able(&self, able: bool) {
+        self.change(|state| state.able = able);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        self.state.send_if_modified(|state| {
+            let before = state.answers();
+            change(state);
+            state.answers() != before
+        });
     }
 
     pub fn is_serving(&self) -> bool {
-        *self.serving.borrow()
+        self.state.borrow().answers()
     }
 }
 
@@ -95,10 +125,10 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let states = WatchStream::new(self.serving.subscribe());
+        let states = WatchStream::new(self.state.subscribe());
         if SERVICES.contains(&request.get_ref().service.as_str()) {
             return Ok(Response::new(Box::pin(
-                states.map(|serving| Ok(response(serving))),
+                states.map(|state| Ok(response(state.answers()))),
             )));
         }
         let unknown = HealthCheckResponse {
@@ -108,5 +138,24 @@ impl health_server::Health for Health {
         Ok(Response::new(Box::pin(states.filter_map(move |_| {
             (!std::mem::replace(&mut told, true)).then_some(Ok(unknown))
         }))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_answered_while_the_program_serves_and_the_backend_is_able() {
+        let health = Health::default();
+        health.set_serving(true);
+        assert!(health.is_serving());
+        health.set_able(false);
+        assert!(!health.is_serving());
+        health.set_able(true);
+        assert!(health.is_serving());
+        health.set_serving(false);
+        health.set_able(true);
+        assert!(!health.is_serving());
     }
 }

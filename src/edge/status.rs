@@ -3,6 +3,7 @@
 //! Every status carries `google.rpc.ErrorInfo`. `RetryInfo` is there exactly when a repeat makes
 //! sense, together with the trailer `grpc-retry-pushback-ms` (-1: do not retry).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use tonic::metadata::MetadataMap;
@@ -11,13 +12,24 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::REQUEST_ID;
 use crate::api::Operation;
-use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin};
+use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Violation};
 
 /// The domain of all our reasons.
 pub const DOMAIN: &str = "proton-gateway";
 /// AWS's id of the request behind an answer.
 pub const AWS_REQUEST_ID: &str = "aws-request-id";
+/// By which tonic tells that it does not know a request's compression.
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// Some clients drop an answer whose trailers exceed 8 KiB, and with it the reason. The message is
+/// there as text, with three bytes for what has to be escaped, and again in the details, which
+/// grow by a third in base64: 1 KiB + (1 KiB + 2.5 KiB + 1 KiB of facts) * 4/3 is 7 KiB.
+const MAX_MESSAGE_BYTES: usize = 1024;
+/// What all violations of one refusal may take.
+const MAX_VIOLATIONS_BYTES: usize = 2560;
+const MAX_DESCRIPTION_BYTES: usize = 1024;
+/// What one fact or name in the details may take.
+const MAX_FACT_BYTES: usize = 200;
 
 /// What both doors say about a cause: a stable reason, the gRPC code and AWS's exception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +136,57 @@ pub fn message(error: &Error) -> &str {
     }
 }
 
+/// The beginning of `text` that takes at most `limit` bytes as `cost` counts them.
+fn beginning(text: &str, limit: usize, cost: impl Fn(char) -> usize) -> Cow<'_, str> {
+    const ELLIPSIS: char = '…';
+    if text.chars().map(&cost).sum::<usize>() <= limit {
+        return Cow::Borrowed(text);
+    }
+    let mut left = limit.saturating_sub(cost(ELLIPSIS));
+    let kept: String = text
+        .chars()
+        .take_while(|character| {
+            let fits = left.checked_sub(cost(*character));
+            left = fits.unwrap_or(left);
+            fits.is_some()
+        })
+        .collect();
+    Cow::Owned(kept + "…")
+}
+
+/// `text`, cut so that it has at most `limit` bytes.
+pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
+    beginning(text, limit, char::len_utf8)
+}
+
+/// `text`, cut so that it fits into the trailer `grpc-message`.
+fn cut_message(text: &str) -> Cow<'_, str> {
+    beginning(text, MAX_MESSAGE_BYTES, |character| {
+        if character.is_ascii_alphanumeric() {
+            1
+        } else {
+            3 * character.len_utf8()
+        }
+    })
+}
+
+/// As many violations as fit, and how many there are besides.
+fn add_violations(details: &mut ErrorDetails, violations: &[Violation]) {
+    let mut room = MAX_VIOLATIONS_BYTES;
+    for (told, violation) in violations.iter().enumerate() {
+        let field = cut(&violation.field, MAX_FACT_BYTES);
+        let description = cut(&violation.description, MAX_DESCRIPTION_BYTES);
+        // The lengths and tags of its encoding.
+        let Some(left) = room.checked_sub(field.len() + description.len() + 10) else {
+            let more = violations.len() - told;
+            details.add_bad_request_violation("", format!("and {more} more"));
+            break;
+        };
+        room = left;
+        details.add_bad_request_violation(field, description);
+    }
+}
+
 /// The status of a failed call.
 pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Status {
     let Meaning {
@@ -131,6 +194,8 @@ pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Stat
         code,
         exception,
     } = meaning(&error.kind);
+    let message = cut_message(message(error));
+    let fact = |text: &str| cut(text, MAX_FACT_BYTES).into_owned();
     let mut facts = HashMap::from([("request_id".to_owned(), request_id.to_owned())]);
     if let Some(operation) = operation {
         facts.insert("operation".to_owned(), operation.name().to_owned());
@@ -139,34 +204,30 @@ pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Stat
     let aws_code = upstream.and_then(|upstream| upstream.code.as_deref());
     facts.insert(
         "aws_error_code".to_owned(),
-        aws_code.unwrap_or(exception).to_owned(),
+        fact(aws_code.unwrap_or(exception)),
     );
-    let aws_request_id = upstream.and_then(|upstream| upstream.request_id.clone());
+    let aws_request_id = upstream.and_then(|upstream| upstream.request_id.as_deref().map(fact));
     if let Some(id) = &aws_request_id {
         facts.insert("aws_request_id".to_owned(), id.clone());
     }
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, facts);
     match &*error.kind {
-        ErrorKind::Invalid { violations, .. } => {
-            for violation in violations {
-                details.add_bad_request_violation(&violation.field, &violation.description);
-            }
-        }
+        ErrorKind::Invalid { violations, .. } => add_violations(&mut details, violations),
         ErrorKind::NotFound { resource, name } => {
-            details.set_resource_info(resource, name, "", message(error));
+            details.set_resource_info(fact(resource), fact(name), "", &*message);
         }
         ErrorKind::Conflict { subject, .. } => {
-            details.add_precondition_failure_violation(reason, subject, message(error));
+            details.add_precondition_failure_violation(reason, fact(subject), &*message);
         }
         ErrorKind::Throttled { origin, .. } => {
             let subject = match origin {
                 Origin::Gateway => "gateway",
                 Origin::Upstream => "upstream",
             };
-            details.add_quota_failure_violation(subject, message(error));
+            details.add_quota_failure_violation(subject, &*message);
         }
         ErrorKind::QuotaExceeded { quota, .. } => {
-            details.add_quota_failure_violation(quota, message(error));
+            details.add_quota_failure_violation(fact(quota), &*message);
         }
         _ => {}
     }
@@ -185,7 +246,7 @@ pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Stat
     if let Some(id) = aws_request_id.and_then(|id| id.parse().ok()) {
         metadata.insert(AWS_REQUEST_ID, id);
     }
-    Status::with_error_details_and_metadata(code, message(error), details, metadata)
+    Status::with_error_details_and_metadata(code, &*message, details, metadata)
 }
 
 /// Gives a status that tonic made by itself (an unreadable or oversize message, an unknown
@@ -195,7 +256,11 @@ pub fn complete(status: &Status, request_id: &str) -> Option<Status> {
         return None;
     }
     let unreadable = |text: String| Error::unreadable(text);
+    let accepted = status.metadata().get(ACCEPT_ENCODING);
     let error = match status.code() {
+        Code::Unimplemented if accepted.is_some() => {
+            Error::new(ErrorKind::UnknownOperation, status.message())
+        }
         Code::Unimplemented => Error::new(
             ErrorKind::UnknownOperation,
             "there is no such method; list the services by reflection",
@@ -212,5 +277,22 @@ pub fn complete(status: &Status, request_id: &str) -> Option<Status> {
         }
         _ => Error::internal(status.message().to_owned()),
     };
-    Some(of(&error, None, request_id))
+    let mut completed = of(&error, None, request_id);
+    if let Some(accepted) = accepted {
+        let metadata = completed.metadata_mut();
+        metadata.insert(ACCEPT_ENCODING, accepted.clone());
+    }
+    Some(completed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters_and_says_so() {
+        assert_eq!(cut("süß", 5), "süß");
+        assert_eq!(cut("süßer", 6), "sü…");
+        assert_eq!(cut("süßer", 5), "s…");
+    }
 }

@@ -47,7 +47,7 @@ where
                 "the deadline had passed before the call began; nothing was changed",
             ))));
         }
-        let repeatable = call.operation.policy().idempotency.repeatable();
+        let repeatable = call.request.repeatable();
         let answer = self.inner.call(call);
         Box::pin(async move {
             tokio::time::timeout_at(deadline, answer)

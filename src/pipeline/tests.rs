@@ -87,3 +87,28 @@ async fn a_slow_backend_ends_at_the_deadline() {
         .unwrap_err();
     assert_eq!(*error.kind, ErrorKind::DeadlineExceeded);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_cut_off_is_safe_to_repeat_only_if_it_has_a_token() {
+    for (token, safe) in [(None, false), (Some(""), false), (Some("a-token"), true)] {
+        let request = Request::CreateServiceInstance(pb::CreateServiceInstanceRequest {
+            name: "blue".to_owned(),
+            service_name: "shop".to_owned(),
+            spec: "spec".to_owned(),
+            client_token: token.map(str::to_owned),
+            ..pb::CreateServiceInstanceRequest::default()
+        });
+        assert_eq!(request.repeatable(), safe, "{token:?}");
+        let backend = tower::service_fn(|_: Call| std::future::pending::<Result<Reply, Error>>());
+        let minute = Duration::from_secs(60);
+        let deadline = tokio::time::Instant::now() + minute;
+        let mut cut_off = call("prod", deadline.into_std());
+        cut_off.operation = request.operation();
+        cut_off.request = request;
+        let error = tower::Layer::layer(&deadline::DeadlineLayer, backend)
+            .oneshot(cut_off)
+            .await
+            .unwrap_err();
+        assert_eq!(error.message.contains("safely"), safe, "{error}");
+    }
+}

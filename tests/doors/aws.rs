@@ -4,10 +4,12 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use proton_gateway::edge::aws_door::AwsDoor;
+use proton_gateway::edge::budget::{self, Budget};
+use proton_gateway::error::Error;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{causes, environment, gateway_with};
+use super::{causes, environment, gateway_with, gateway_within};
 
 /// What the door answers a request for `GetEnvironment` with these headers and this body.
 async fn answer(
@@ -128,6 +130,27 @@ async fn a_body_of_more_than_a_mebibyte_is_not_read() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let message = answer["message"].as_str().unwrap();
     assert!(message.contains("too large"), "{message}");
+}
+
+#[tokio::test]
+async fn requests_beyond_the_budget_are_sent_away_and_may_come_back() {
+    let budget = Budget::of(budget::REQUEST + 1000);
+    let door = AwsDoor::new(gateway_within(Ok(environment()), budget.clone()));
+    let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(2000));
+    let (status, answer, _) = self::answer(door.clone(), &[], large).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{answer}");
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("too many requests"), "{message}");
+    let (status, _, _) = self::answer(door, &[], GOOD).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(budget.share(budget::REQUEST + 1000).is_ok());
+}
+
+#[tokio::test]
+async fn a_text_without_end_is_cut() {
+    let door = AwsDoor::new(gateway_with(Err(Error::invalid("x".repeat(1 << 20)))));
+    let (_, answer, _) = answer(door, &[], GOOD).await;
+    assert!(answer["message"].as_str().unwrap().len() <= 16 << 10);
 }
 
 #[tokio::test(start_paused = true)]

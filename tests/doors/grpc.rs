@@ -10,15 +10,18 @@ use proton_gateway::api::health::health_client::HealthClient;
 use proton_gateway::api::health::{HealthCheckRequest, HealthListRequest};
 use proton_gateway::api::pb;
 use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
+use proton_gateway::edge::budget::{self, Budget};
 use proton_gateway::edge::grpc_door;
 use proton_gateway::edge::health::Health;
+use proton_gateway::error::{Error, Violation};
 use proton_gateway::gateway::Gateway;
 use tokio_stream::StreamExt;
+use tonic::codec::CompressionEncoding;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::ServiceExt;
 
-use super::{causes, environment, gateway_with, waits};
+use super::{causes, environment, gateway_with, gateway_within, waits};
 
 type Door = grpc_door::Edge<tonic::service::Routes>;
 
@@ -180,6 +183,106 @@ async fn a_message_that_is_too_large_is_refused_with_details() {
         .unwrap_err();
     let info = status.get_details_error_info().unwrap();
     assert_eq!(info.reason, "UNREADABLE_REQUEST", "{status:?}");
+}
+
+/// Trailers of more than 8 KiB are not read by every client.
+#[tokio::test]
+async fn a_refusal_with_many_violations_fits_into_its_trailers_and_says_that_there_are_more() {
+    let unreadable = "ä ".repeat(2000);
+    let violations = |count: usize| {
+        (0..count)
+            .map(|number| Violation::new(format!("tags[{number}].key"), unreadable.clone()))
+            .collect()
+    };
+    for error in [
+        Error::violations(unreadable.clone(), violations(1)),
+        Error::violations("x".repeat(10_000), violations(200)),
+        Error::not_found(unreadable.clone(), unreadable.clone()),
+        Error::precondition(unreadable.clone(), unreadable.clone()),
+    ] {
+        let response = client_response(error).await;
+        let size: usize = response
+            .headers()
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 32)
+            .sum();
+        assert!(size < 8192, "{size}");
+    }
+    let tags = (0..400).map(|_| pb::Tag::default()).collect();
+    let status = client(gateway_with(Ok(environment())))
+        .tag_resource(pb::TagResourceRequest {
+            resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/prod".to_owned(),
+            tags,
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert!(status.message().ends_with('…'), "{status:?}");
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    let last = violations.last().unwrap();
+    assert!(last.description.starts_with("and "), "{last:?}");
+}
+
+async fn client_response(error: Error) -> http::Response<tonic::body::Body> {
+    let message = [0, 0, 0, 0, 6, 0x0a, 4, b'p', b'r', b'o', b'd'];
+    let request = Request::post("/proton.v1.ProtonService/GetEnvironment")
+        .header("content-type", "application/grpc")
+        .body(Full::new(Bytes::copy_from_slice(&message)))
+        .unwrap();
+    door(gateway_with(Err(error)))
+        .oneshot(request)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_request_may_be_compressed_but_not_to_hide_its_size() {
+    let mut client =
+        client(gateway_with(Ok(environment()))).send_compressed(CompressionEncoding::Gzip);
+    assert!(client.get_environment(get()).await.is_ok());
+    let bomb = pb::GetEnvironmentRequest {
+        name: "x".repeat(2 << 20),
+    };
+    let status = client.get_environment(bomb).await.unwrap_err();
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.reason, "UNREADABLE_REQUEST", "{status:?}");
+}
+
+#[tokio::test]
+async fn a_compression_that_is_not_known_is_named_with_those_that_are() {
+    let request = Request::post("/proton.v1.ProtonService/GetEnvironment")
+        .header("content-type", "application/grpc")
+        .header("grpc-encoding", "zstd")
+        .body(Full::new(Bytes::from_static(&[0; 5])))
+        .unwrap();
+    let response = door(gateway_with(Ok(environment())))
+        .oneshot(request)
+        .await
+        .unwrap();
+    let accepted = response.headers()["grpc-accept-encoding"].to_str().unwrap();
+    assert!(accepted.contains("gzip"), "{accepted}");
+    let status = Status::from_header_map(response.headers()).unwrap();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("zstd"), "{status:?}");
+    assert!(status.get_details_error_info().is_some());
+}
+
+#[tokio::test]
+async fn requests_beyond_the_budget_are_sent_away_and_may_come_back() {
+    let budget = Budget::of(budget::REQUEST + 1000);
+    let mut client = client(gateway_within(Ok(environment()), budget.clone()));
+    let mut large = get();
+    large.name = "x".repeat(2000);
+    let held = budget.share(budget::REQUEST).unwrap();
+    let at_once = client.get_environment(get()).await.unwrap_err();
+    drop(held);
+    let later = client.get_environment(large).await.unwrap_err();
+    for status in [at_once, later] {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.get_details_retry_info().is_some());
+    }
+    assert!(client.get_environment(get()).await.is_ok());
+    assert!(budget.share(budget::REQUEST + 1000).is_ok());
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use proton_gateway::api::{Response, pb};
 use proton_gateway::changes::Changes;
+use proton_gateway::edge::budget::Budget;
 use proton_gateway::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Violation};
 use proton_gateway::gateway::{Call, Gateway, Reply};
 use proton_gateway::pipeline;
@@ -22,6 +23,11 @@ use proton_gateway::waits::{Key, Settings, Waits};
 
 /// A gateway whose backend gives every call the same outcome.
 fn gateway_with(outcome: Result<Response, Error>) -> Gateway {
+    gateway_within(outcome, Budget::default())
+}
+
+/// The same, with room for so many requests.
+fn gateway_within(outcome: Result<Response, Error>, budget: Budget) -> Gateway {
     let outcome = Arc::new(outcome);
     let backend = tower::service_fn(move |_: Call| {
         let outcome = Arc::clone(&outcome);
@@ -32,12 +38,12 @@ fn gateway_with(outcome: Result<Response, Error>) -> Gateway {
             })
         }
     });
-    Gateway::new(pipeline::build(backend, Metrics::new().unwrap()))
+    Gateway::within(pipeline::build(backend, Metrics::new().unwrap()), budget)
 }
 
 fn waits(gateway: Gateway) -> Waits {
     let (stop, shutdown) = Shutdown::channel();
-    // The sender is the process's in these tests.
+    // Nothing is stopped in these tests.
     std::mem::forget(stop);
     let settings = Settings::with_key(Key::random().unwrap());
     Waits::new(gateway, Changes::default(), settings, shutdown)

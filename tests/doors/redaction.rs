@@ -59,6 +59,23 @@ fn a_request_that_is_printed_keeps_its_secrets() {
     );
 }
 
+/// Whoever knows a token can ask for what the call gave.
+#[test]
+fn a_client_token_is_printed_nowhere() {
+    let request = pb::CreateServiceInstanceRequest {
+        name: "blue".to_owned(),
+        client_token: Some(SECRET.to_owned()),
+        ..pb::CreateServiceInstanceRequest::default()
+    };
+    let printed = format!("{request:?}");
+    assert!(
+        printed.contains("blue") && !printed.contains(SECRET),
+        "{printed}"
+    );
+    let logged = Request::CreateServiceInstance(request).redacted();
+    assert!(!logged.to_string().contains(SECRET), "{logged}");
+}
+
 #[tokio::test]
 async fn a_logged_call_has_its_name_and_outcome_but_no_secrets_even_at_the_finest_level() {
     let log = Log::default();

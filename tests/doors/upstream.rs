@@ -187,6 +187,67 @@ async fn a_fault_of_the_upstream_leaves_the_outcome_open_only_where_a_repeat_cou
     assert_eq!(get(gateway).await.unwrap_err().code(), Code::Unavailable);
 }
 
+/// Without a token a repeat is another call, and the token that the SDK makes up is another one.
+#[tokio::test]
+async fn a_lost_creation_can_be_repeated_only_if_it_has_a_token() {
+    for (token, code) in [(None, Code::Unknown), (Some("a-token"), Code::Unavailable)] {
+        let (gateway, _upstream) = upstream(500, &[], "").await;
+        let door =
+            grpc_door::routes(gateway.clone(), super::waits(gateway), Health::default()).unwrap();
+        let status = ProtonServiceClient::new(door)
+            .create_service_instance(pb::CreateServiceInstanceRequest {
+                name: "blue".to_owned(),
+                service_name: "shop".to_owned(),
+                spec: "proton: ServiceSpec".to_owned(),
+                client_token: token.map(str::to_owned),
+                ..pb::CreateServiceInstanceRequest::default()
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(status.code(), code, "{token:?}: {status:?}");
+    }
+}
+
+/// Whoever answers so has not applied the call, and will not if it is repeated.
+#[tokio::test]
+async fn a_definite_refusal_is_no_open_outcome() {
+    for (http, body, code, text) in [
+        (301, "", Code::InvalidArgument, "endpoint URL"),
+        (401, "", Code::PermissionDenied, "HTTP 401"),
+        (403, "<html>", Code::PermissionDenied, "HTTP 403"),
+        (404, "<html>", Code::InvalidArgument, "HTTP 404"),
+        (
+            404,
+            r#"{"__type":"UnknownOperationException"}"#,
+            Code::Unimplemented,
+            "",
+        ),
+        (408, "", Code::Unavailable, "HTTP 408"),
+        (413, "", Code::InvalidArgument, "HTTP 413"),
+        (429, "", Code::ResourceExhausted, "HTTP 429"),
+        (
+            400,
+            r#"{"__type":"NewException","message":"new"}"#,
+            Code::InvalidArgument,
+            "new",
+        ),
+        (
+            400,
+            r#"{"__type":"InternalServerException"}"#,
+            Code::Unknown,
+            "",
+        ),
+        (502, "<html>", Code::Unknown, "may have been applied"),
+    ] {
+        let (gateway, _upstream) = upstream(http, &[], body).await;
+        let status = update(gateway).await;
+        assert_eq!(status.code(), code, "{http} {body}: {status:?}");
+        assert!(status.message().contains(text), "{http} {body}: {status:?}");
+        let retried = matches!(http, 408 | 429);
+        assert_eq!(status.get_details_retry_info().is_some(), retried, "{http}");
+    }
+}
+
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_unavailable_and_nothing_was_sent() {
     let (listener, address) = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
@@ -199,5 +260,13 @@ async fn an_upstream_that_is_not_there_is_unavailable_and_nothing_was_sent() {
 #[tokio::test]
 async fn an_answer_that_is_not_aws_json_is_no_success() {
     let (gateway, _upstream) = upstream(200, &[], "<html>a proxy's page</html>").await;
+    assert_eq!(get(gateway).await.unwrap_err().code(), Code::Unavailable);
+}
+
+/// As a proxy's or a captive portal's answer may be.
+#[tokio::test]
+async fn an_answer_without_the_resource_is_no_success() {
+    let (gateway, _upstream) = upstream(200, &[], "{}").await;
+    assert_eq!(update(gateway.clone()).await.code(), Code::Unknown);
     assert_eq!(get(gateway).await.unwrap_err().code(), Code::Unavailable);
 }

@@ -59,6 +59,14 @@ pub fn read_field(
             .and_then(|rules| get(rules, name).as_u32())
             .unwrap_or_default()
     };
+    let format = rules
+        .as_ref()
+        .and_then(|rules| get(rules, "format").as_enum_number())
+        .and_then(|number| usize::try_from(number).ok())
+        .unwrap_or_default();
+    let token = formats
+        .get(format)
+        .is_some_and(|format| format.name == "ClientToken");
     let read = Field {
         name: escape(field.name()),
         wire: field.json_name().to_owned(),
@@ -67,14 +75,11 @@ pub fn read_field(
         required: rules
             .as_ref()
             .is_some_and(|rules| get(rules, "required").as_bool().unwrap_or_default()),
-        format: rules
-            .as_ref()
-            .and_then(|rules| get(rules, "format").as_enum_number())
-            .and_then(|number| usize::try_from(number).ok())
-            .unwrap_or_default(),
+        format,
         min_items: u64::from(number("min_items")),
         max_items: u64::from(number("max_items")),
         sensitive: is_sensitive(field),
+        unlogged: token || is_sensitive(field),
     };
     match unsound(&read, formats) {
         Some(problem) => Err(fault(&place_of_field(field), problem)),

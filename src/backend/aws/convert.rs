@@ -64,6 +64,20 @@ pub trait FromSdk<T> {
     fn from_sdk(sdk: T) -> Self;
 }
 
+/// A response of the upstream.
+pub trait Complete {
+    /// Whether it has what the model requires of it.
+    fn is_complete(&self) -> bool;
+}
+
+/// Whether a message came from the upstream: the SDK puts an empty one for required members that
+/// the response lacks.
+pub fn given<M: Default + PartialEq>(message: &Option<M>) -> bool {
+    message
+        .as_ref()
+        .is_some_and(|message| *message != M::default())
+}
+
 /// The outcome of one attempt.
 pub fn answer<O, E, R>(
     outcome: std::result::Result<O, Failure<E>>,
@@ -71,14 +85,21 @@ pub fn answer<O, E, R>(
 ) -> Result<Answer>
 where
     O: RequestId,
-    R: FromSdk<O>,
+    R: FromSdk<O> + Complete,
     E: aws_sdk_proton::error::ProvideErrorMetadata + std::error::Error + 'static,
 {
     match outcome {
-        Ok(output) => Ok(Answer {
-            request_id: output.request_id().map(str::to_owned),
-            response: wrap(R::from_sdk(output)),
-        }),
+        Ok(output) => {
+            let request_id = output.request_id().map(str::to_owned);
+            let response = R::from_sdk(output);
+            if !response.is_complete() {
+                return Err(super::failure::incomplete(request_id));
+            }
+            Ok(Answer {
+                request_id,
+                response: wrap(response),
+            })
+        }
         Err(Failure::Build(error)) => Err(Error::invalid(format!(
             "the request is incomplete: {error}"
         ))),

@@ -13,6 +13,8 @@ use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Upst
 /// When to try again where the upstream does not say.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+const UNREADABLE: &str = "the upstream gave no readable answer";
+
 /// Reads the SDK's error; [`of_operation`] completes what depends on the operation.
 pub(super) fn read<E>(error: SdkError<E, HttpResponse>) -> Error
 where
@@ -26,13 +28,19 @@ where
         .raw_response()
         .and_then(|response| response.headers().get(REASON))
         .map(str::to_owned);
+    let status = error
+        .raw_response()
+        .map_or(0, |response| response.status().as_u16());
     let message = error.message().unwrap_or_default().to_owned();
     let kind = match &error {
-        SdkError::ServiceError(_) => service(
+        SdkError::ServiceError(_) => match service(
             upstream.code.as_deref().unwrap_or_default(),
             reason.as_deref(),
             &message,
-        ),
+        ) {
+            Some(kind) => kind,
+            None => return unmodelled(status, message).with_upstream(upstream),
+        },
         SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(refused) => {
             return unavailable("the upstream cannot be reached; nothing was sent");
         }
@@ -43,12 +51,61 @@ where
         }
         _ => ErrorKind::OutcomeUnknown,
     };
-    let message = if message.is_empty() {
-        "the upstream gave no readable answer".to_owned()
-    } else {
-        message
+    Error::new(kind, text(message, || UNREADABLE.to_owned())).with_upstream(upstream)
+}
+
+/// The upstream's own text, or ours where it gave none.
+fn text(message: String, ours: impl FnOnce() -> String) -> String {
+    if message.is_empty() { ours() } else { message }
+}
+
+/// What an answer means whose code is none of Proton's, or cannot be read: whoever answers 3xx
+/// or 4xx has not applied the call.
+fn unmodelled(status: u16, message: String) -> Error {
+    let invalid = ErrorKind::Invalid {
+        reason: InvalidReason::InvalidRequest,
+        violations: Vec::new(),
     };
-    Error::new(kind, message).with_upstream(upstream)
+    let origin = Origin::Upstream;
+    let retry_after = RETRY_AFTER;
+    let (kind, ours) = match status {
+        300..=399 => {
+            let problem = format!(
+                "the upstream answered HTTP {status}, which leads elsewhere: check the gateway's upstream endpoint URL"
+            );
+            return Error::new(invalid, problem);
+        }
+        401 | 403 => (
+            ErrorKind::AccessDenied { origin },
+            "the upstream denies access",
+        ),
+        408 => (
+            ErrorKind::Unavailable { retry_after },
+            "the upstream gave the call up before it had read it",
+        ),
+        429 => (
+            ErrorKind::Throttled {
+                origin,
+                retry_after,
+            },
+            "the upstream has too many calls",
+        ),
+        400..=499 => (
+            invalid,
+            "the upstream refused the call; check the gateway's upstream endpoint URL as well",
+        ),
+        _ => (ErrorKind::OutcomeUnknown, UNREADABLE),
+    };
+    Error::new(kind, text(message, || format!("{ours} (HTTP {status})")))
+}
+
+/// A success that lacks what the model requires: whoever gave it need not be Proton.
+pub(super) fn incomplete(request_id: Option<String>) -> Error {
+    let message = "the upstream's answer lacks what the model requires";
+    Error::new(ErrorKind::OutcomeUnknown, message).with_upstream(Upstream {
+        code: None,
+        request_id,
+    })
 }
 
 fn unavailable(message: &str) -> Error {
@@ -74,8 +131,9 @@ fn refused(error: &aws_smithy_runtime_api::client::result::ConnectorError) -> bo
     error.is_user()
 }
 
-fn service(code: &str, reason: Option<&str>, message: &str) -> ErrorKind {
-    match code {
+/// What a code of the model means; `None` where it is none.
+fn service(code: &str, reason: Option<&str>, message: &str) -> Option<ErrorKind> {
+    Some(match code {
         "ValidationException" => ErrorKind::Invalid {
             // AWS tells a mismatch by its text alone.
             reason: if message.contains("Idempotent parameter mismatch") {
@@ -122,8 +180,9 @@ fn service(code: &str, reason: Option<&str>, message: &str) -> ErrorKind {
             origin: Origin::Upstream,
         },
         "UnknownOperationException" => ErrorKind::UnknownOperation,
-        _ => ErrorKind::OutcomeUnknown,
-    }
+        "InternalServerException" => ErrorKind::OutcomeUnknown,
+        _ => return None,
+    })
 }
 
 /// AWS has one code for all conflicts; which one it is shows in its text at best.
@@ -140,10 +199,10 @@ fn guess(message: &str) -> ConflictReason {
 
 /// Completes an error by what the operation is: a call whose outcome is unknown, but whose repeat
 /// is harmless, is merely unavailable; what was not found is the resource that was addressed.
-pub(super) fn of_operation(mut error: Error, operation: Operation) -> Error {
+pub(super) fn of_operation(mut error: Error, operation: Operation, repeatable: bool) -> Error {
     let policy = operation.policy();
     match &mut *error.kind {
-        ErrorKind::OutcomeUnknown if policy.idempotency.repeatable() => {
+        ErrorKind::OutcomeUnknown if repeatable => {
             *error.kind = ErrorKind::Unavailable {
                 retry_after: RETRY_AFTER,
             };
@@ -169,10 +228,10 @@ mod tests {
     #[test]
     fn an_unknown_outcome_stays_unknown_only_where_a_repeat_could_act_twice() {
         let lost = || Error::new(ErrorKind::OutcomeUnknown, "lost");
-        let update = of_operation(lost(), Operation::UpdateEnvironment);
+        let update = of_operation(lost(), Operation::UpdateEnvironment, false);
         assert_eq!(*update.kind, ErrorKind::OutcomeUnknown);
         assert!(update.message.contains("read the environment"), "{update}");
-        let read = of_operation(lost(), Operation::GetEnvironment);
+        let read = of_operation(lost(), Operation::GetEnvironment, true);
         assert!(matches!(*read.kind, ErrorKind::Unavailable { .. }));
     }
 }

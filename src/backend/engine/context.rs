@@ -1,7 +1,7 @@
 //! What an operation knows of the world: the time, the account, and the engine's settings.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
@@ -60,25 +60,65 @@ impl Default for Quotas {
 /// Schemas that were read lately, by their text: compiling one costs more than all else that a
 /// create does.
 #[derive(Debug, Default)]
-pub struct Schemas(Mutex<HashMap<String, Schema>>);
+pub struct Schemas(Mutex<HashMap<String, Option<Schema>>>);
 
 /// Schemas that are kept. A text has 51,200 characters at most.
 const MOST_SCHEMAS: usize = 64;
 
 impl Schemas {
-    /// The schema with this text, if it is one.
-    pub fn get(&self, text: &str) -> Option<Schema> {
-        // A panic elsewhere leaves the map whole: it holds finished schemas only.
-        let mut schemas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(schema) = schemas.get(text) {
-            return Some(schema.clone());
+    /// The schema with this text, if it was read lately: `Some(None)` if the text is none.
+    pub fn known(&self, text: &str) -> Option<Option<Schema>> {
+        self.locked().get(text).cloned()
+    }
+
+    /// The schema with this text, if it is one. Reading it may take a second.
+    pub fn read(&self, text: &str) -> Option<Schema> {
+        if let Some(known) = self.known(text) {
+            return known;
         }
-        let schema = Schema::parse(text).ok()?;
-        if schemas.len() >= MOST_SCHEMAS {
+        // Not under the lock: who wants another schema does not wait for this one.
+        let schema = Schema::parse(text).ok();
+        self.keep(text, schema.clone());
+        schema
+    }
+
+    /// Remembers a schema that was read elsewhere.
+    pub fn put(&self, text: &str, schema: &Schema) {
+        self.keep(text, Some(schema.clone()));
+    }
+
+    fn keep(&self, text: &str, schema: Option<Schema>) {
+        let mut schemas = self.locked();
+        if schemas.len() >= MOST_SCHEMAS && !schemas.contains_key(text) {
             schemas.clear();
         }
-        schemas.insert(text.to_owned(), schema.clone());
-        Some(schema)
+        schemas.insert(text.to_owned(), schema);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<String, Option<Schema>>> {
+        // A panic elsewhere leaves the map whole: it holds finished schemas only.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which schema an operation lacked, because it was not read lately.
+#[derive(Debug, Clone, Default)]
+pub struct Lacked(Arc<Mutex<Option<String>>>);
+
+impl Lacked {
+    fn note(&self, text: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+    }
+
+    fn is_noted(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -87,7 +127,8 @@ impl Schemas {
 pub struct Context {
     now: SystemTime,
     pub settings: Arc<Settings>,
-    pub schemas: Arc<Schemas>,
+    schemas: Arc<Schemas>,
+    lacked: Option<Lacked>,
 }
 
 impl Context {
@@ -96,6 +137,34 @@ impl Context {
             now,
             settings,
             schemas,
+            lacked: None,
+        }
+    }
+
+    /// The context of an operation that is not to read schemas: the one it lacks is noted, and the
+    /// operation is to fail.
+    #[must_use]
+    pub fn noting(self, lacked: Lacked) -> Self {
+        Self {
+            lacked: Some(lacked),
+            ..self
+        }
+    }
+
+    /// Whether a schema was lacking.
+    pub fn lacks_a_schema(&self) -> bool {
+        self.lacked.as_ref().is_some_and(Lacked::is_noted)
+    }
+
+    /// The schema with this text, if it is one.
+    pub fn schema(&self, text: &str) -> Option<Schema> {
+        match (&self.lacked, self.schemas.known(text)) {
+            (_, Some(known)) => known,
+            (Some(lacked), None) => {
+                lacked.note(text);
+                None
+            }
+            (None, None) => self.schemas.read(text),
         }
     }
 

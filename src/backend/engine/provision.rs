@@ -523,6 +523,7 @@ pub fn perform(tx: &Transaction<'_>, cx: &Context, task: &Task) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
@@ -577,7 +578,7 @@ mod tests {
                 forget_history(tx, &cx, &target)?;
                 forget_history(tx, &cx, &target)?;
                 let mut tasks = Vec::new();
-                while let Some(task) = tx.next_task()? {
+                while let Some(task) = tx.next_task(&HashSet::new())? {
                     tx.finish_task(task.id)?;
                     tasks.push(Task::decode(&task.body)?);
                 }

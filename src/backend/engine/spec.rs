@@ -12,8 +12,7 @@ const MAX_CHARS: usize = 51_200;
 
 /// The schema of a registered version.
 pub fn schema(cx: &Context, version: &VersionRecord) -> Result<Schema> {
-    cx.schemas
-        .get(version.schema.as_deref().unwrap_or_default())
+    cx.schema(version.schema.as_deref().unwrap_or_default())
         .ok_or_else(|| {
             Error::internal(format!(
                 "the schema of {}, once accepted, is not any more",
@@ -61,14 +60,8 @@ pub fn service(text: &str) -> Result<ServiceSpec> {
 /// The text of a spec, if it is no longer than a spec may be: filling in values, and taking over
 /// parts, can make one grow, all the more where it used YAML's aliases.
 pub fn rendered(spec: &ServiceSpec) -> Result<String> {
-    let text = spec.render();
-    if text.chars().count() > MAX_CHARS {
-        return Err(Error::invalid_field(
-            "spec",
-            format!("the service's whole spec would have more than {MAX_CHARS} characters"),
-        ));
-    }
-    Ok(text)
+    spec.render_within(MAX_CHARS)
+        .map_err(|error| refused(&error))
 }
 
 /// Reads a spec that was accepted before.

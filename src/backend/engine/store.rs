@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
@@ -34,6 +34,8 @@ pub struct Store {
     readers: Option<Readers>,
     /// Held for as long as the store is open; nobody else can open the directory meanwhile.
     _lock: Option<Arc<std::fs::File>>,
+    /// Where the database is, unless it is in memory.
+    place: Option<directory::Place>,
 }
 
 #[derive(Clone)]
@@ -52,6 +54,10 @@ impl Store {
         let path = directory.join(directory::DATABASE);
         let writer =
             schema::open_for_writing(&path).map_err(|cause| OpenError::database(&path, cause))?;
+        let place = directory::Place::of(&path).map_err(|cause| OpenError::Unusable {
+            path: directory.to_owned(),
+            cause,
+        })?;
         let readers = (0..READERS)
             .map(|_| {
                 Connection::open_with_flags(
@@ -72,12 +78,18 @@ impl Store {
                 permits: Arc::new(Semaphore::new(READERS)),
             }),
             _lock: Some(Arc::new(lock)),
+            place: Some(place),
         })
     }
 
     /// Where the names of what was changed are published once it is durable.
     pub fn changes(&self) -> &Changes {
         &self.writer.changes
+    }
+
+    /// Told of every mutation that was committed.
+    pub fn committed(&self) -> Arc<Notify> {
+        Arc::clone(&self.writer.committed)
     }
 
     /// A store that is gone when its last clone is dropped.
@@ -88,18 +100,35 @@ impl Store {
             writer: writer::Writer::start(connection),
             readers: None,
             _lock: None,
+            place: None,
         })
     }
 
     /// Runs `work` in a transaction and returns once it is durable. An error rolls it back.
     ///
-    /// Dropping the returned future does not stop the work.
+    /// Dropping the returned future does not stop work that has begun.
     pub async fn write<R, F>(&self, work: F) -> Result<R>
     where
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
         self.writer.run(work).await
+    }
+
+    /// Returns when the store can change nothing any more because of a defect.
+    pub async fn ended(&self) {
+        self.writer.ended().await;
+    }
+
+    /// Whether the database is still where the next start will look for it. SQLite goes on with
+    /// a file that was deleted or replaced, and all of that is lost.
+    pub async fn is_in_place(&self) -> bool {
+        let Some(place) = self.place.clone() else {
+            return true;
+        };
+        tokio::task::spawn_blocking(move || place.is_kept())
+            .await
+            .unwrap_or(false)
     }
 
     /// Runs `work` on a consistent snapshot.
@@ -110,7 +139,7 @@ impl Store {
     {
         // In memory there is one connection, so reads queue with the writes.
         let Some(readers) = &self.readers else {
-            return self.writer.run(work).await;
+            return self.writer.look(work).await;
         };
         let permit = Arc::clone(&readers.permits)
             .acquire_owned()

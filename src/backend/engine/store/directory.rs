@@ -88,3 +88,29 @@ pub(super) fn claim(directory: &Path) -> Result<File, OpenError> {
         Err(TryLockError::Error(cause)) => Err(unusable(cause)),
     }
 }
+
+/// Which file stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    /// What stands at `path` now.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let about = fs::metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: about.dev(),
+            inode: about.ino(),
+        })
+    }
+
+    /// Whether the same file still stands there.
+    pub(super) fn is_kept(&self) -> bool {
+        Self::of(&self.path).is_ok_and(|now| now == *self)
+    }
+}

@@ -158,3 +158,39 @@ fn a_path_that_cannot_be_a_directory_is_refused_with_its_name() {
     let refused = Store::open(&file.path().join("state")).err().unwrap();
     assert!(refused.to_string().contains("state"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_database_that_is_deleted_or_replaced_is_noticed() {
+    let (directory, [on_disk, in_memory]) = stores().await;
+    assert!(on_disk.is_in_place().await && in_memory.is_in_place().await);
+    let file = directory.path().join("proton.db");
+    let away = directory.path().join("away");
+    std::fs::rename(&file, &away).unwrap();
+    assert!(!on_disk.is_in_place().await);
+    std::fs::copy(&away, &file).unwrap();
+    assert!(!on_disk.is_in_place().await);
+    std::fs::rename(&away, &file).unwrap();
+    assert!(on_disk.is_in_place().await);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_no_defect_and_what_fits_is_still_stored() {
+    let (_directory, stores) = stores().await;
+    for store in stores {
+        store
+            .write(|tx| {
+                let connection = tx.connection();
+                connection
+                    .query_row("PRAGMA max_page_count = 40", [], |_| Ok(()))
+                    .map_err(|error| transaction::fault(&error))
+            })
+            .await
+            .unwrap();
+        let large = note("large", &"x".repeat(1 << 20));
+        let error = store.write(move |tx| tx.put(&large)).await.unwrap_err();
+        assert!(error.retry_after().is_some(), "{error:?}");
+        store.write(|tx| tx.put(&note("small", ""))).await.unwrap();
+        let left = store.read(|tx| tx.list::<Note>("")).await.unwrap();
+        assert_eq!(left, [note("small", "")]);
+    }
+}

@@ -1,12 +1,14 @@
 //! What the engine can do inside a transaction.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Something stored under a key that its own fields determine.
 pub trait Record: Message + Default {
@@ -43,8 +45,35 @@ pub struct Transaction<'a> {
     changed: RefCell<Vec<String>>,
 }
 
+/// When to try again what the machine could not do.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a failure of SQLite means: a disk may have room again, a defect stays.
 pub(super) fn fault(error: &rusqlite::Error) -> Error {
-    Error::internal(format!("the store failed: {error}"))
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::DatabaseBusy) => {
+            // Callers are not told, and whoever runs the gateway has to know.
+            tracing::error!(cause = %error, "the store's disk fails");
+            unavailable()
+        }
+        _ => Error::internal(format!("the store failed: {error}")),
+    }
+}
+
+/// SQLite gave up the transaction of a whole batch.
+pub(super) fn rolled_back() -> Error {
+    tracing::error!("SQLite rolled a transaction back by itself");
+    unavailable()
+}
+
+fn unavailable() -> Error {
+    Error::new(
+        ErrorKind::Unavailable {
+            retry_after: RETRY_AFTER,
+        },
+        "the disk of the gateway's state directory is full, busy or failing; nothing was changed",
+    )
 }
 
 pub(super) fn snapshot<R>(
@@ -86,6 +115,11 @@ impl<'a> Transaction<'a> {
     /// Names of what was changed so far.
     pub(super) fn changed(&self) -> Vec<String> {
         self.changed.take()
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        self.connection
     }
 
     fn decode<R: Record>(body: &[u8]) -> Result<R> {
@@ -290,25 +324,31 @@ impl<'a> Transaction<'a> {
             .map_err(|error| fault(&error))
     }
 
-    /// The earliest task, due or not.
-    pub fn next_task(&self) -> Result<Option<Task>> {
-        self.connection
+    /// The earliest task, due or not, that is not among `others`.
+    pub fn next_task(&self, others: &HashSet<i64>) -> Result<Option<Task>> {
+        let mut query = self
+            .connection
             .prepare_cached(
-                "SELECT id, due_millis, subject, body FROM task ORDER BY due_millis, id LIMIT 1",
+                "SELECT id, due_millis, subject, body FROM task ORDER BY due_millis, id",
             )
-            .and_then(|mut query| {
-                query
-                    .query_row([], |row| {
-                        Ok(Task {
-                            id: row.get(0)?,
-                            due_millis: row.get(1)?,
-                            subject: row.get(2)?,
-                            body: row.get(3)?,
-                        })
-                    })
-                    .optional()
-            })
-            .map_err(|error| fault(&error))
+            .map_err(|error| fault(&error))?;
+        let mut rows = query.query([]).map_err(|error| fault(&error))?;
+        while let Some(row) = rows.next().map_err(|error| fault(&error))? {
+            let id = row.get(0).map_err(|error| fault(&error))?;
+            if others.contains(&id) {
+                continue;
+            }
+            let task = || {
+                Ok(Task {
+                    id,
+                    due_millis: row.get(1)?,
+                    subject: row.get(2)?,
+                    body: row.get(3)?,
+                })
+            };
+            return task().map(Some).map_err(|error| fault(&error));
+        }
+        Ok(None)
     }
 
     /// Has a task done later than it was to be.
@@ -355,5 +395,25 @@ impl<'a> Transaction<'a> {
             .and_then(|mut delete| delete.execute([digest]))
             .map(drop)
             .map_err(|error| fault(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_disk_is_no_defect() {
+        let of = |code| {
+            fault(&rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(code),
+                None,
+            ))
+        };
+        // SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_BUSY; SQLITE_CORRUPT.
+        for code in [13, 778, 5] {
+            assert!(of(code).retry_after().is_some(), "{code}");
+        }
+        assert_eq!(*of(11).kind, ErrorKind::Internal);
     }
 }

@@ -1,12 +1,13 @@
 //! The one thread that changes the store, and how it commits for several callers at once.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
 use std::thread;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::{Notify, oneshot};
 
-use super::transaction::{Transaction, fault};
+use super::transaction::{Transaction, fault, rolled_back};
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 
@@ -15,99 +16,123 @@ const QUEUE: usize = 1024;
 /// The most mutations in one commit, so that the first of them does not wait too long.
 const BATCH: usize = 64;
 
-/// Runs inside the batch's transaction; returns what answers the caller once the batch is
-/// committed, or failed to.
-type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+/// Runs inside the batch's transaction, or is told why there is none; returns what answers the
+/// caller once the batch is committed, or failed to.
+type Job = Box<dyn FnOnce(Result<&Connection>) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 
 #[derive(Clone)]
 pub(super) struct Writer {
-    jobs: SyncSender<Job>,
-    /// Who is told of what was committed.
+    jobs: Sender<Job>,
+    /// Told of every mutation that was committed, whoever waited for it.
+    pub(super) committed: Arc<Notify>,
+    /// Where the names of what was changed are published then.
     pub(super) changes: Changes,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Self {
-        let (jobs, queue) = sync_channel(QUEUE);
+        let (jobs, queue) = mpsc::channel(QUEUE);
         // Ends when the last `Writer` is dropped.
-        thread::spawn(move || serve(&connection, &queue));
+        thread::spawn(move || serve(&connection, queue));
         Self {
             jobs,
+            committed: Arc::default(),
             changes: Changes::default(),
         }
     }
 
+    /// Returns when the thread has ended, by a defect: it lives as long as a `Writer` does.
+    pub(super) async fn ended(&self) {
+        self.jobs.closed().await;
+    }
+
+    /// Runs a mutation.
     pub(super) async fn run<R, F>(&self, work: F) -> Result<R>
     where
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
+        self.submit(
+            work,
+            Some((Arc::clone(&self.committed), self.changes.clone())),
+        )
+        .await
+    }
+
+    /// Runs work that changes nothing.
+    pub(super) async fn look<R, F>(&self, work: F) -> Result<R>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
+    {
+        self.submit(work, None).await
+    }
+
+    async fn submit<R, F>(&self, work: F, told: Option<(Arc<Notify>, Changes)>) -> Result<R>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
+    {
+        let stopped = || Error::internal("the store's writer stopped");
         let (answer, answered) = oneshot::channel();
-        let changes = self.changes.clone();
         let job: Job = Box::new(move |connection| {
-            let (outcome, changed) = in_savepoint(connection, work);
+            // Nobody was told of work that has not begun.
+            if answer.is_closed() {
+                return Box::new(drop);
+            }
+            let (outcome, changed) = match connection {
+                Ok(connection) => in_savepoint(connection, work),
+                Err(error) => (Err(error), Vec::new()),
+            };
             Box::new(move |committed| {
-                if committed.is_ok() {
+                if let (Ok(()), Some((worker, changes))) = (&committed, told) {
+                    worker.notify_one();
                     changed.iter().for_each(|name| changes.publish(name));
                 }
                 // A caller that went away wants no answer; its mutation stands all the same.
                 drop(answer.send(committed.and(outcome)));
             })
         });
-        self.submit(job).await?;
-        answered
-            .await
-            .map_err(|_| Error::internal("the store's writer stopped"))?
-    }
-
-    async fn submit(&self, job: Job) -> Result<()> {
-        use std::sync::mpsc::TrySendError;
-        let stopped = || Error::internal("the store's writer stopped");
-        match self.jobs.try_send(job) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Disconnected(_)) => Err(stopped()),
-            Err(TrySendError::Full(job)) => {
-                let jobs = self.jobs.clone();
-                tokio::task::spawn_blocking(move || jobs.send(job))
-                    .await
-                    .map_err(|_| stopped())?
-                    .map_err(|_| stopped())
-            }
-        }
+        self.jobs.send(job).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
     }
 }
 
-fn serve(connection: &Connection, queue: &Receiver<Job>) {
-    while let Ok(first) = queue.recv() {
+fn serve(connection: &Connection, mut queue: Receiver<Job>) {
+    while let Some(first) = queue.blocking_recv() {
         if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
             // Running the job outside a transaction is not an option; its answer is the fault.
-            refuse(connection, first, &fault(&error));
+            first(Err(fault(&error)))(Ok(()));
             continue;
         }
-        let mut answers = vec![first(connection)];
-        while answers.len() < BATCH {
+        let mut answers = vec![first(Ok(connection))];
+        // SQLite gives the whole transaction up by itself when its disk fails. What was done in
+        // it is gone then, and what came after would be committed without being part of it.
+        while !connection.is_autocommit() && answers.len() < BATCH {
             let Ok(job) = queue.try_recv() else { break };
-            answers.push(job(connection));
+            answers.push(job(Ok(connection)));
         }
-        let committed = connection
-            .execute_batch("COMMIT")
-            .map_err(|error| fault(&error));
-        if committed.is_err() {
-            // The transaction may still be open (disk full); the next batch must start clean.
-            drop(connection.execute_batch("ROLLBACK"));
-        }
+        let committed = if connection.is_autocommit() {
+            Err(rolled_back())
+        } else {
+            commit(connection)
+        };
         for answer in answers {
             answer(committed.clone());
         }
     }
 }
 
-/// Answers a job with `error` and leaves no trace of its work.
-fn refuse(connection: &Connection, job: Job, error: &Error) {
-    let answer = job(connection);
-    drop(connection.execute_batch("ROLLBACK"));
-    answer(Err(error.clone()));
+fn commit(connection: &Connection) -> Result<()> {
+    let committed = connection
+        .execute_batch("COMMIT")
+        .map_err(|error| fault(&error));
+    if committed.is_err() {
+        // The transaction may still be open (disk full); the next batch must start clean.
+        drop(connection.execute_batch("ROLLBACK"));
+    }
+    committed
 }
 
 /// Runs `work`; also says which names it has changed.
@@ -123,16 +148,146 @@ fn in_savepoint<R>(
     // A defect in one operation must not end the thread that serves all of them.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&transaction)))
         .unwrap_or_else(|_| Err(Error::internal("a mutation panicked")));
-    let mut changed = transaction.changed();
-    let undone = match outcome {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            changed.clear();
-            run("ROLLBACK TO call")
-        }
+    let changed = transaction.changed();
+    if connection.is_autocommit() {
+        // The savepoint is gone with its transaction.
+        return (outcome, Vec::new());
+    }
+    let (undone, changed) = match outcome {
+        Ok(_) => (Ok(()), changed),
+        Err(_) => (run("ROLLBACK TO call"), Vec::new()),
     };
     match undone.and_then(|()| run("RELEASE call")) {
         Ok(()) => (outcome, changed),
         Err(error) => (Err(error), Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// A writer that does nothing before the sender is dropped.
+    fn waiting() -> (Writer, std::sync::mpsc::Sender<()>) {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE note (text TEXT)")
+            .unwrap();
+        let writer = Writer::start(connection);
+        let (release, held) = channel::<()>();
+        let job: Job = Box::new(move |_| {
+            held.recv().unwrap_err();
+            Box::new(drop)
+        });
+        writer.jobs.try_send(job).unwrap();
+        (writer, release)
+    }
+
+    fn insert(connection: &Connection) {
+        connection
+            .execute("INSERT INTO note VALUES ('a')", [])
+            .unwrap();
+    }
+
+    fn notes(connection: &Connection) -> i64 {
+        connection
+            .query_row("SELECT count(*) FROM note", [], |row| row.get(0))
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_rolled_back_by_itself_takes_its_batch_along_and_nothing_else() {
+        let (writer, release) = waiting();
+        let before = writer.run(|tx| {
+            insert(tx.connection());
+            Ok(())
+        });
+        let failing = writer.run(|tx| {
+            // As SQLite does when its disk fails.
+            tx.connection().execute_batch("ROLLBACK").unwrap();
+            Ok(())
+        });
+        let after = writer.run(|tx| {
+            insert(tx.connection());
+            Ok(())
+        });
+        let (before, failing, after, ()) =
+            tokio::join!(biased; before, failing, after, async { drop(release) });
+        for gone in [before, failing] {
+            let error = gone.unwrap_err();
+            assert!(
+                matches!(*error.kind, ErrorKind::Unavailable { .. }),
+                "{error:?}"
+            );
+        }
+        assert_eq!(after, Ok(()));
+        let left = writer.run(|tx| Ok(notes(tx.connection()))).await;
+        assert_eq!(left, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_mutation_whose_caller_left_before_it_began_is_not_made() {
+        let (writer, release) = waiting();
+        let mut left = Box::pin(writer.run(|tx| {
+            insert(tx.connection());
+            Ok(())
+        }));
+        assert!(futures_util::poll!(&mut left).is_pending());
+        drop(left);
+        drop(release);
+        let found = writer.run(|tx| Ok(notes(tx.connection()))).await;
+        assert_eq!(found, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn a_mutation_without_a_transaction_is_not_made() {
+        let connection = Connection::open_in_memory().unwrap();
+        // A transaction that is open already lets none begin.
+        connection
+            .execute_batch("CREATE TABLE note (text TEXT); BEGIN")
+            .unwrap();
+        let writer = Writer::start(connection);
+        let (called, call) = channel();
+        let refused = writer.run(move |_| {
+            called.send(()).unwrap();
+            Ok(())
+        });
+        assert!(refused.await.is_err());
+        assert!(call.recv().is_err(), "it was run");
+    }
+
+    /// Callers beyond the queue wait without a thread each, of which reads have need.
+    #[tokio::test]
+    async fn callers_that_wait_for_a_place_leave_the_blocking_threads_alone() {
+        let (writer, release) = waiting();
+        let callers: Vec<_> = (0..QUEUE + 600)
+            .map(|_| {
+                let writer = writer.clone();
+                tokio::spawn(async move { writer.run(|_| Ok(())).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let read = tokio::time::timeout(
+            std::time::Duration::from_secs(20),
+            tokio::task::spawn_blocking(|| ()),
+        );
+        assert!(read.await.is_ok());
+        drop(release);
+        for caller in callers {
+            assert_eq!(caller.await.unwrap(), Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_thread_is_seen() {
+        let (writer, release) = waiting();
+        let job: Job = Box::new(|_| panic!("a defect"));
+        writer.jobs.send(job).await.unwrap();
+        drop(release);
+        writer.ended().await;
+        assert!(writer.run(|_| Ok(())).await.is_err());
     }
 }

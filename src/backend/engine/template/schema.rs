@@ -10,6 +10,7 @@
 
 mod compatibility;
 mod inputs;
+mod pattern;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 use super::yaml::{self, YamlError};
 use inputs::Inputs;
 use resolve::Resolver;
+use walk::Budget;
 
 /// The only value that `schema.format.openapi` may have.
 const OPENAPI: &str = "3.0.0";
@@ -142,9 +144,15 @@ impl Schema {
         }
         let types = map_at(schema.get("types"), "schema.types")?;
         let mut resolver = Resolver::new(types);
-        for name in types.keys() {
+        let trees = types
+            .keys()
+            .map(|name| Ok((name.as_str(), resolver.named(name)?)))
+            .collect::<Result<Vec<_>, SchemaError>>()?;
+        let patterns = Arc::new(resolver.patterns());
+        let mut budget = Budget::new();
+        for (name, tree) in &trees {
             // Types that nothing uses are checked too: they are mistakes in waiting.
-            inputs::compile(&resolver.named(name)?, &resolve::type_path(name))?;
+            inputs::check(tree, &resolve::type_path(name), &patterns, &mut budget)?;
         }
         let mut read = |kind: InputType| -> Result<Option<Arc<Inputs>>, SchemaError> {
             let Some(name) = schema.get(kind.key()) else {
@@ -154,14 +162,14 @@ impl Schema {
             let name = name.as_str().ok_or_else(|| {
                 SchemaError::rule(&path, "must be the name of a type under `schema.types`")
             })?;
-            if !types.contains_key(name) {
+            let Some((_, tree)) = trees.iter().find(|(known, _)| *known == name) else {
                 return Err(SchemaError::rule(
                     &path,
                     format!("names `{name}`, which is not defined under `schema.types`"),
                 ));
-            }
-            let tree = resolver.named(name)?;
-            Inputs::new(name, tree).map(|inputs| Some(Arc::new(inputs)))
+            };
+            let inputs = Inputs::new(name, tree.clone(), &patterns, &mut budget)?;
+            Ok(Some(Arc::new(inputs)))
         };
         Ok(Self {
             environment: read(InputType::Environment)?,
@@ -198,8 +206,14 @@ impl Schema {
 
     /// Everything that is wrong with the given inputs, defaults taken into account.
     pub fn validate_inputs(&self, kind: InputType, values: &Value) -> Vec<Violation> {
+        self.validate_among(1, kind, values)
+    }
+
+    /// The same for one of so many sets of inputs that are checked together: what all of them
+    /// may cost is shared among them.
+    pub fn validate_among(&self, sets: usize, kind: InputType, values: &Value) -> Vec<Violation> {
         match self.inputs(kind) {
-            Some(inputs) => inputs.validate(values),
+            Some(inputs) => inputs.validate(values, Budget::shared(sets)),
             None => vec![Violation::new(
                 "",
                 format!("the template's schema has no `{}`", kind.key()),

@@ -135,6 +135,19 @@ pub fn render(value: &Value) -> String {
         .unwrap_or_else(|| format!("{value:#}\n"))
 }
 
+/// Bytes that a value needs at least as text: no writing is shorter than its strings and keys.
+pub fn least_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len().max(1),
+        Value::Array(items) => items.iter().map(least_bytes).sum(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| key.len() + least_bytes(value))
+            .sum(),
+        _ => 1,
+    }
+}
+
 fn describe(error: &serde_saphyr::Error) -> YamlError {
     let error = error.without_snippet();
     let place = error.location();

@@ -1,20 +1,15 @@
 //! One input type: checking values against it and filling in its defaults.
 
 use std::fmt;
+use std::sync::Arc;
 
-use jsonschema::error::ValidationErrorKind as Kind;
-use jsonschema::{Draft, PatternOptions, Validator};
+use jsonschema::{Draft, Keyword, ValidationError, Validator};
 use serde_json::Value;
 
+use super::pattern::{Matching, Patterns, noticing};
 use super::violations::{describe, list, place};
-use super::walk::{alternatives, filled, is_affordable};
+use super::walk::{Budget, alternatives};
 use super::{MAX_NAME_CHARS, SchemaError, Violation, resolve};
-
-/// Steps that a pattern with look-around may take back before the match is given up.
-const BACKTRACK_LIMIT: usize = 50_000;
-
-/// The size of a compiled pattern.
-const PATTERN_BYTES: usize = 1024 * 1024;
 
 /// How many violations are listed for one set of inputs.
 const MAX_VIOLATIONS: usize = 100;
@@ -23,6 +18,7 @@ pub(super) struct Inputs {
     pub(super) name: String,
     pub(super) tree: Value,
     validator: Validator,
+    patterns: Arc<Patterns>,
     declared: Vec<String>,
     open: bool,
 }
@@ -35,7 +31,13 @@ impl fmt::Debug for Inputs {
 }
 
 impl Inputs {
-    pub(super) fn new(name: &str, tree: Value) -> Result<Self, SchemaError> {
+    /// An input type whose tree was checked before.
+    pub(super) fn new(
+        name: &str,
+        tree: Value,
+        patterns: &Arc<Patterns>,
+        budget: &mut Budget,
+    ) -> Result<Self, SchemaError> {
         let path = resolve::type_path(name);
         if !is_object(&tree) {
             return Err(SchemaError::rule(
@@ -61,11 +63,12 @@ impl Inputs {
                 format!("names `{missing}`, which is not among the properties"),
             ));
         }
-        let validator = compile(&tree, &path)?;
+        let validator = build(&tree, &path, patterns, budget)?;
         Ok(Self {
             name: name.to_owned(),
             tree,
             validator,
+            patterns: Arc::clone(patterns),
             declared,
             open,
         })
@@ -82,12 +85,12 @@ impl Inputs {
         found
     }
 
-    pub(super) fn validate(&self, values: &Value) -> Vec<Violation> {
-        let filled = match self.materialise(values) {
+    pub(super) fn validate(&self, values: &Value, mut budget: Budget) -> Vec<Violation> {
+        let filled = match budget.filled(&self.tree, values) {
             Ok(filled) => filled,
             Err(violation) => return vec![violation],
         };
-        if !is_affordable(&self.tree, &filled) {
+        if !budget.allows_checking(&self.tree, &filled, &self.patterns) {
             return vec![Violation::new(
                 "",
                 "is too much to check against the schema",
@@ -103,7 +106,8 @@ impl Inputs {
         };
         // `additionalProperties: false` says the same about these again.
         let unknown: Vec<String> = violations.iter().map(|known| known.path.clone()).collect();
-        for error in self.validator.iter_errors(&filled) {
+        let (errors, gave_up) = noticing(|| self.validator.iter_errors(&filled));
+        for error in errors {
             violations.extend(
                 describe(&error)
                     .into_iter()
@@ -112,6 +116,12 @@ impl Inputs {
             if violations.len() >= MAX_VIOLATIONS {
                 break;
             }
+        }
+        if gave_up && violations.is_empty() {
+            violations.push(Violation::new(
+                "",
+                "holds a string that takes too long to match",
+            ));
         }
         violations.truncate(MAX_VIOLATIONS);
         violations
@@ -129,54 +139,86 @@ impl Inputs {
     }
 
     pub(super) fn materialise(&self, values: &Value) -> Result<Value, Violation> {
-        filled(&self.tree, values)
+        Budget::new().filled(&self.tree, values)
     }
 }
 
-/// Compiles a tree, and checks every default in it against its own schema.
-pub(super) fn compile(tree: &Value, path: &str) -> Result<Validator, SchemaError> {
-    let validator = build(tree, path)?;
-    check_defaults(tree, path)?;
-    Ok(validator)
+/// Whether a tree compiles, and every default in it conforms to its own schema.
+pub(super) fn check(
+    tree: &Value,
+    path: &str,
+    patterns: &Arc<Patterns>,
+    budget: &mut Budget,
+) -> Result<(), SchemaError> {
+    build(tree, path, patterns, budget)?;
+    check_defaults(tree, path, patterns, budget)
 }
 
-fn build(tree: &Value, path: &str) -> Result<Validator, SchemaError> {
+fn build(
+    tree: &Value,
+    path: &str,
+    patterns: &Arc<Patterns>,
+    budget: &mut Budget,
+) -> Result<Validator, SchemaError> {
+    if !budget.allows_building(tree) {
+        return Err(SchemaError::rule(
+            path,
+            "is too much to read, with all types and defaults before it",
+        ));
+    }
+    let patterns = Arc::clone(patterns);
     jsonschema::options()
         .with_draft(Draft::Draft4)
         // OpenAPI calls `format` a hint, and Proton documents no formats.
         .should_validate_formats(false)
-        .with_pattern_options(
-            PatternOptions::fancy_regex()
-                .backtrack_limit(BACKTRACK_LIMIT)
-                .size_limit(PATTERN_BYTES),
-        )
+        .with_keyword("pattern", move |_, pattern, _| {
+            let found = pattern.as_str().and_then(|pattern| patterns.get(pattern));
+            match found {
+                Some(pattern) => {
+                    Ok(Box::new(Matching(Arc::clone(pattern))) as Box<dyn for<'i> Keyword<'i>>)
+                }
+                None => Err(ValidationError::custom("is not a pattern of this file")),
+            }
+        })
         .build(tree)
         .map_err(|error| {
-            let message = match error.kind() {
-                Kind::Format { format } if format == "regex" => {
-                    "is not a pattern that can be used: it is not a valid regular expression, or too large".to_owned()
-                }
-                _ => error.masked().to_string(),
-            };
-            SchemaError::Rule(Violation::new(place(&error), message).below(path))
+            let violation = Violation::new(place(&error), error.masked().to_string());
+            SchemaError::Rule(violation.below(path))
         })
 }
 
-fn check_defaults(tree: &Value, path: &str) -> Result<(), SchemaError> {
+fn check_defaults(
+    tree: &Value,
+    path: &str,
+    patterns: &Arc<Patterns>,
+    budget: &mut Budget,
+) -> Result<(), SchemaError> {
     let Value::Object(node) = tree else {
         return Ok(());
     };
     if let Some(default) = node.get("default") {
         let path = format!("{path}.default");
-        let value =
-            filled(tree, default).map_err(|violation| SchemaError::Rule(violation.below(&path)))?;
-        if !is_affordable(tree, &value) {
-            return Err(SchemaError::rule(path, "is too much to check"));
+        let value = budget
+            .filled(tree, default)
+            .map_err(|violation| SchemaError::Rule(violation.below(&path)))?;
+        if !budget.allows_checking(tree, &value, patterns) {
+            return Err(SchemaError::rule(
+                path,
+                "is too much to check, with all defaults before it",
+            ));
         }
-        if let Some(error) = build(tree, &path)?.iter_errors(&value).next() {
-            let violation = describe(&error).into_iter().next();
-            let violation =
-                violation.unwrap_or_else(|| Violation::new("", "breaks its own schema"));
+        let validator = build(tree, &path, patterns, budget)?;
+        let (mut errors, gave_up) = noticing(|| validator.iter_errors(&value));
+        let broken = match errors.next() {
+            Some(error) => Some(
+                describe(&error)
+                    .into_iter()
+                    .next()
+                    .unwrap_or_else(|| Violation::new("", "breaks its own schema")),
+            ),
+            None => gave_up.then(|| Violation::new("", "takes too long to match")),
+        };
+        if let Some(violation) = broken {
             return Err(SchemaError::Rule(violation.below(&path)));
         }
     }
@@ -184,15 +226,17 @@ fn check_defaults(tree: &Value, path: &str) -> Result<(), SchemaError> {
         match (key.as_str(), value) {
             ("properties", Value::Object(properties)) => {
                 for (name, property) in properties {
-                    check_defaults(property, &format!("{path}.properties.{name}"))?;
+                    let path = format!("{path}.properties.{name}");
+                    check_defaults(property, &path, patterns, budget)?;
                 }
             }
             ("items" | "not" | "additionalProperties", inner) => {
-                check_defaults(inner, &format!("{path}.{key}"))?;
+                check_defaults(inner, &format!("{path}.{key}"), patterns, budget)?;
             }
             ("allOf" | "anyOf" | "oneOf", Value::Array(members)) => {
                 for (index, member) in members.iter().enumerate() {
-                    check_defaults(member, &format!("{path}.{key}[{index}]"))?;
+                    let path = format!("{path}.{key}[{index}]");
+                    check_defaults(member, &path, patterns, budget)?;
                 }
             }
             _ => {}

@@ -1,10 +1,12 @@
 //! From OpenAPI 3.0 types with references to one JSON Schema (draft 4) tree per type.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::SchemaError;
+use super::pattern::{Pattern, Patterns};
+use super::walk::size;
 
 /// How many schemas a schema file may hold once its references are unfolded, per type.
 ///
@@ -20,6 +22,12 @@ const MAX_DEPTH: usize = 32;
 
 /// How many different patterns a file may hold; each may compile to megabytes.
 const MAX_PATTERNS: usize = 200;
+
+/// How many states these may have together.
+const MAX_STATES: usize = 100_000;
+
+/// How many bytes the defaults, choices and so on of all types may have, references unfolded.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Keywords that are taken over as they are. What is in no list has no effect on validation.
 const PLAIN: [&str; 15] = [
@@ -61,7 +69,9 @@ pub(super) struct Resolver<'a> {
     open: Vec<&'a str>,
     schemas: usize,
     schemas_in_all: usize,
-    patterns: BTreeSet<&'a str>,
+    patterns: Patterns,
+    states: usize,
+    bytes: usize,
 }
 
 impl<'a> Resolver<'a> {
@@ -71,7 +81,9 @@ impl<'a> Resolver<'a> {
             open: Vec::new(),
             schemas: 0,
             schemas_in_all: 0,
-            patterns: BTreeSet::new(),
+            patterns: Patterns::new(),
+            states: 0,
+            bytes: 0,
         }
     }
 
@@ -79,6 +91,48 @@ impl<'a> Resolver<'a> {
     pub(super) fn named(&mut self, name: &str) -> Result<Value, SchemaError> {
         self.schemas = 0;
         self.reference(name, &type_path(name), 0)
+    }
+
+    /// The patterns of all trees so far.
+    pub(super) fn patterns(self) -> Patterns {
+        self.patterns
+    }
+
+    fn pattern(&mut self, text: &str, path: String) -> Result<(), SchemaError> {
+        if self.patterns.contains_key(text) {
+            return Ok(());
+        }
+        if self.patterns.len() == MAX_PATTERNS {
+            return Err(SchemaError::rule(
+                path,
+                format!("is one of more than {MAX_PATTERNS} patterns"),
+            ));
+        }
+        let pattern = Pattern::new(text);
+        self.states += pattern.as_ref().map_or(0, Pattern::states);
+        let Some(pattern) = pattern.filter(|_| self.states <= MAX_STATES) else {
+            return Err(SchemaError::rule(
+                path,
+                "is not a pattern that can be used: it is not a valid regular expression, or too \
+                 large",
+            ));
+        };
+        self.patterns.insert(text.to_owned(), Arc::new(pattern));
+        Ok(())
+    }
+
+    /// A value that is taken over as it is.
+    fn plain(&mut self, value: &Value, path: String) -> Result<Value, SchemaError> {
+        self.bytes += size(value);
+        if self.bytes > MAX_BYTES {
+            return Err(SchemaError::rule(
+                path,
+                format!(
+                    "is too large: with references unfolded at most {MAX_BYTES} bytes are allowed"
+                ),
+            ));
+        }
+        Ok(value.clone())
     }
 
     fn reference(&mut self, name: &str, from: &str, depth: usize) -> Result<Value, SchemaError> {
@@ -137,7 +191,8 @@ impl<'a> Resolver<'a> {
             // OpenAPI ignores what stands beside a reference. A default is kept all the same:
             // whoever writes one there means it.
             if let (Some(default), Some(tree)) = (schema.get("default"), tree.as_object_mut()) {
-                tree.insert("default".to_owned(), default.clone());
+                let default = self.plain(default, format!("{path}.default"))?;
+                tree.insert("default".to_owned(), default);
             }
             return Ok(tree);
         }
@@ -163,13 +218,7 @@ impl<'a> Resolver<'a> {
                     let pattern = value
                         .as_str()
                         .ok_or_else(|| SchemaError::rule(here(), "must be a string"))?;
-                    self.patterns.insert(pattern);
-                    if self.patterns.len() > MAX_PATTERNS {
-                        return Err(SchemaError::rule(
-                            here(),
-                            format!("is one of more than {MAX_PATTERNS} patterns"),
-                        ));
-                    }
+                    self.pattern(pattern, here())?;
                     tree.insert(key.clone(), value.clone());
                 }
                 "properties" => {
@@ -206,7 +255,7 @@ impl<'a> Resolver<'a> {
                     tree.insert(key.clone(), Value::Array(resolved));
                 }
                 plain if PLAIN.contains(&plain) => {
-                    tree.insert(key.clone(), value.clone());
+                    tree.insert(key.clone(), self.plain(value, here())?);
                 }
                 _ => {}
             }

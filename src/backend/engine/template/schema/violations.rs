@@ -53,7 +53,8 @@ pub(super) fn describe(error: &ValidationError<'_>) -> Vec<Violation> {
             let options = options.as_array().map(Vec::as_slice).unwrap_or_default();
             format!("must be one of {}", list(options))
         }
-        Kind::Pattern { pattern } => format!("must match the pattern {pattern}"),
+        // Of `pattern`, the only keyword of our own.
+        Kind::Custom { message, .. } => message.clone(),
         Kind::Minimum { limit } => format!("must be at least {limit}"),
         Kind::Maximum { limit } => format!("must be at most {limit}"),
         Kind::ExclusiveMinimum { limit } => format!("must be more than {limit}"),
@@ -70,9 +71,6 @@ pub(super) fn describe(error: &ValidationError<'_>) -> Vec<Violation> {
         Kind::OneOfNotValid { .. } => "must match one alternative of its `oneOf`".to_owned(),
         Kind::OneOfMultipleValid { .. } => {
             "must match only one alternative of its `oneOf`".to_owned()
-        }
-        Kind::BacktrackLimitExceeded { .. } | Kind::RegexEngineFailure { .. } => {
-            "takes too long to match against its pattern".to_owned()
         }
         other => format!("breaks the rule `{}` of its schema", other.keyword()),
     };

@@ -110,7 +110,13 @@ impl ServiceSpec {
             return Err(missing_instance(name));
         };
         let path = format!("instances[{index}].spec");
-        check(&instance.inputs, &path, InputType::Service, schema)
+        check(
+            &instance.inputs,
+            &path,
+            self.sets(),
+            InputType::Service,
+            schema,
+        )
     }
 
     /// Checks the inputs of the pipeline and returns them with all defaults filled in; `None` if
@@ -119,7 +125,7 @@ impl ServiceSpec {
         let nothing = Value::Object(Map::new());
         let inputs = self.pipeline.as_ref().unwrap_or(&nothing);
         if schema.has(InputType::Pipeline) {
-            return check(inputs, "pipeline", InputType::Pipeline, schema).map(Some);
+            return check(inputs, "pipeline", self.sets(), InputType::Pipeline, schema).map(Some);
         }
         // Real specs say `pipeline: {}` there.
         if *inputs == nothing {
@@ -130,6 +136,11 @@ impl ServiceSpec {
             KIND,
             vec![Violation::new("pipeline", message)],
         ))
+    }
+
+    /// How many sets of inputs the spec holds at most; a request has them all checked together.
+    fn sets(&self) -> usize {
+        self.instances.len() + 1
     }
 
     /// This spec with the instance of that name taken from another: replaced if there is one of
@@ -183,6 +194,38 @@ impl ServiceSpec {
 
     /// The spec as YAML, which [`ServiceSpec::parse`] reads back as the same spec.
     pub fn render(&self) -> String {
+        yaml::render(&self.document())
+    }
+
+    /// The same, if it has at most so many characters and can be read back: anchors of the text
+    /// that was read are written out, so it may be many times as long.
+    pub fn render_within(&self, max_chars: usize) -> Result<String, SpecError> {
+        let refused = |message: String| SpecError::inputs(KIND, vec![Violation::new("", message)]);
+        let document = self.document();
+        let too_long = || {
+            refused(format!(
+                "The spec has more than the {max_chars} characters that are allowed, once its \
+                 anchors and current values are written out"
+            ))
+        };
+        if yaml::least_bytes(&document) > max_chars.saturating_mul(4) {
+            return Err(too_long());
+        }
+        let text = yaml::render(&document);
+        if text.chars().count() > max_chars {
+            return Err(too_long());
+        }
+        match yaml::parse(&text) {
+            Ok(read) if read == document => Ok(text),
+            _ => Err(refused(
+                "The spec could not be read again, once its anchors and current values are \
+                 written out"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    fn document(&self) -> Value {
         let mut document = Map::new();
         document.insert("proton".to_owned(), json!(KIND.marker()));
         if let Some(inputs) = &self.pipeline {
@@ -196,7 +239,7 @@ impl ServiceSpec {
             })
         });
         document.insert("instances".to_owned(), instances.collect());
-        yaml::render(&Value::Object(document))
+        Value::Object(document)
     }
 }
 
@@ -205,9 +248,15 @@ fn missing_instance(name: &str) -> SpecError {
     SpecError::inputs(KIND, vec![Violation::new("instances", message)])
 }
 
-fn check(inputs: &Value, path: &str, kind: InputType, schema: &Schema) -> Result<Value, SpecError> {
+fn check(
+    inputs: &Value,
+    path: &str,
+    sets: usize,
+    kind: InputType,
+    schema: &Schema,
+) -> Result<Value, SpecError> {
     let mut violations = current::unresolved(inputs);
-    violations.extend(schema.validate_inputs(kind, inputs));
+    violations.extend(schema.validate_among(sets, kind, inputs));
     let violations = violations
         .into_iter()
         .map(|found| found.below(path))

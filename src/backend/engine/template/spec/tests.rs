@@ -427,3 +427,35 @@ fn one_instance_can_be_taken_from_another_spec() {
         .collect();
     assert_eq!(names, ["other", "new"]);
 }
+
+#[test]
+fn a_spec_that_grows_when_its_anchors_are_written_out_is_not_rendered() {
+    let long = "x".repeat(10_000);
+    let text = |aliases| {
+        format!(
+            "proton: ServiceSpec\ninstances:\n- name: a\n  environment: e\n  spec:\n    a: &a {long}\n    l: [{}]\n",
+            vec!["*a"; aliases].join(", ")
+        )
+    };
+    let small = service(&text(1));
+    let rendered = small.render_within(51_200).expect("small enough");
+    assert_eq!(service(&rendered), small);
+    assert_eq!(rendered, small.render());
+    for aliases in [10, 60] {
+        let refused = service(&text(aliases)).render_within(51_200);
+        assert_eq!(
+            refused.expect_err("too long").to_string(),
+            "The spec has more than the 51200 characters that are allowed, once its anchors and \
+             current values are written out"
+        );
+    }
+}
+
+#[test]
+fn markers_without_a_current_value_are_listed_up_to_a_limit() {
+    let markers = vec!["${Proton::CURRENT_VAL}"; 1_000];
+    let text = json!({"proton": "EnvironmentSpec", "spec": {"name": "n", "l": markers}});
+    let error = environment(&text.to_string()).expect_err("refused");
+    assert!(error.violations.len() <= 101, "{}", error.violations.len());
+    assert!(error.to_string().contains("`spec.l[99]` is"), "{error}");
+}

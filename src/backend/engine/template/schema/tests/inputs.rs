@@ -247,3 +247,96 @@ fn a_check_that_would_take_too_long_is_not_begun() {
         ["is too much to check against the schema"]
     );
 }
+
+#[test]
+fn a_list_of_strings_that_take_long_to_match_is_not_begun() {
+    let items = json!({"type": "array", "items": {
+        "type": "string", "pattern": "^(?!(a|a)*(?=c)b)a"}});
+    let schema = with(&json!({"l": {"type": "array", "items": items}}), &json!({}));
+    let list = vec!["a".repeat(11); 1_000];
+    let lists = |count| json!({"l": vec![list.clone(); count]});
+    assert_eq!(
+        violations(&schema, &lists(91)),
+        ["is too much to check against the schema"]
+    );
+    assert!(violations(&schema, &json!({"l": [["a".repeat(5)]]})).is_empty());
+}
+
+#[test]
+fn lists_of_ordinary_names_are_checked_whatever_their_pattern() {
+    for pattern in [
+        "^[a-z][a-z0-9-]{1,62}$",
+        "^(?!aws)[a-z0-9-]{1,63}$",
+        "^(?!-)[a-z0-9-]{1,63}(?<!-)$",
+        "^[a-z]+(-[a-z0-9]+)*$",
+    ] {
+        let schema = with(
+            &json!({"l": {"type": "array", "items": {"type": "string", "pattern": pattern}}}),
+            &json!({}),
+        );
+        let names: Vec<String> = (0..500).map(|n| format!("service-in-prod-{n}")).collect();
+        let found = violations(&schema, &json!({ "l": names }));
+        assert!(found.is_empty(), "{pattern}: {found:?}");
+    }
+    let schema = with(
+        &json!({"l": {"type": "array", "items": {"type": "string",
+            "pattern": "^(?!.*--)[a-z0-9]+(-[a-z0-9]+)*$"}}}),
+        &json!({}),
+    );
+    let names = vec!["service-in-prod-1"; 20];
+    assert_eq!(violations(&schema, &json!({ "l": names })), [""; 0]);
+}
+
+#[test]
+fn a_match_that_is_given_up_inside_not_is_a_violation() {
+    let schema = with(
+        &json!({"a": {"not": {"type": "string", "pattern": "^(?=a)(a|a)*(?=c)b"}}}),
+        &json!({}),
+    );
+    assert_eq!(violations(&schema, &json!({"a": "b"})), [""; 0]);
+    assert_eq!(
+        violations(&schema, &json!({"a": "a".repeat(40)})),
+        ["holds a string that takes too long to match"]
+    );
+}
+
+#[test]
+fn long_choices_long_places_and_wide_objects_count() {
+    let long = "k".repeat(20_000);
+    let wide: serde_json::Map<String, Value> = (0..1_000)
+        .map(|n| (format!("p{n}"), json!({"type": "string"})))
+        .collect();
+    let choices: Vec<String> = (0..1_000).map(|n| format!("choice-{n}")).collect();
+    for items in [
+        json!({"type": "object", "properties": wide}),
+        json!({"type": "object", "required": choices}),
+        json!({"type": "string", "enum": choices}),
+    ] {
+        let schema = with(&json!({"l": {"type": "array", "items": items}}), &json!({}));
+        assert_eq!(
+            violations(&schema, &json!({"l": vec![json!({}); 10_000]})).len(),
+            1,
+            "{items}"
+        );
+    }
+    let schema = with(
+        &json!({"m": {"type": "object", "additionalProperties": {
+            "type": "array", "items": {"type": "string"}}}}),
+        &json!({}),
+    );
+    assert_eq!(
+        violations(&schema, &json!({"m": {long: vec![1; 50_000]}})),
+        ["is too much to check against the schema"]
+    );
+}
+
+#[test]
+fn what_checks_may_cost_is_shared_among_those_of_one_spec() {
+    let schema = with(
+        &json!({"l": {"type": "array", "items": {"type": "string"}}}),
+        &json!({}),
+    );
+    let values = json!({"l": vec!["x"; 50_000]});
+    assert!(schema.validate_among(1, SERVICE, &values).is_empty());
+    assert_eq!(schema.validate_among(20, SERVICE, &values).len(), 1);
+}

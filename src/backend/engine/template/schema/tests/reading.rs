@@ -229,3 +229,59 @@ fn a_schema_can_be_shared_between_tasks() {
     fn shared<T: Send + Sync + 'static>(_: &T) {}
     shared(&with(&json!({}), &json!({})));
 }
+
+#[test]
+fn defaults_that_take_too_long_to_check_together_are_refused() {
+    let list = vec!["a".repeat(11); 1_000];
+    let property = json!({"type": "array", "default": list, "items": {
+        "type": "string", "pattern": "^(?!(a|a)*(?=c)b)a"}});
+    let properties: serde_json::Map<String, Value> = (0..15)
+        .map(|n| (format!("p{n}"), property.clone()))
+        .collect();
+    let error = try_with(&Value::Object(properties), &json!({})).expect_err("refused");
+    assert!(
+        error.to_string().contains("is too much to check"),
+        "{error}"
+    );
+}
+
+#[test]
+fn defaults_that_multiply_by_references_are_refused() {
+    let properties: serde_json::Map<String, Value> = (0..1_000)
+        .map(|n| (format!("p{n}"), json!({"$ref": "S"})))
+        .collect();
+    let error = refused(&json!({
+        "T": {"type": "object", "properties": properties},
+        "S": {"type": "string", "default": "x".repeat(20_000)}
+    }));
+    assert!(error.contains("is too large"), "{error}");
+}
+
+#[test]
+fn nested_defaults_that_are_too_much_to_read_are_refused() {
+    let mut kind = json!({"type": "object", "properties": (0..1_000)
+        .map(|n| (format!("p{n}"), json!({"type": "string"})))
+        .collect::<serde_json::Map<_, _>>()});
+    for level in 0..12 {
+        kind = json!({"type": "object", "default": {}, "properties": {format!("l{level}"): kind}});
+    }
+    let mut types = serde_json::Map::new();
+    for n in 0..18 {
+        types.insert(format!("T{n}"), kind.clone());
+    }
+    types.insert("T".into(), json!({"type": "object"}));
+    let error = refused(&Value::Object(types));
+    assert!(error.contains("too much to read"), "{error}");
+}
+
+#[test]
+fn patterns_with_flags_conditions_or_too_many_states_are_refused() {
+    for pattern in ["(?x)a", "(a)?(?(1)b|c)", "a{5000}{5000}", "(?R)", "("] {
+        let error = refused(&json!({"T": {"type": "object", "properties": {
+            "a": {"type": "string", "pattern": pattern}}}}));
+        assert!(
+            error.starts_with("`schema.types.T.properties.a.pattern` is not a pattern"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! Many waits at once: `waits [STREAMS [ENVIRONMENTS]]`.
+//!
+//! Starts the program, opens the streams over its gRPC door, lets all environments be deployed,
+//! and prints the polls that it took, the program's memory for a stream, and the lag from a
+//! deployment's end to the event that tells of it, at the reader.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
+use proton_gateway::api::pb::wait_event::Event;
+use proton_gateway::api::pb::wait_service_client::WaitServiceClient;
+use proton_gateway::api::pb::{self, template_version_source_input::Source};
+use tonic::transport::Channel;
+
+/// Streams of one connection; the server takes a hundred.
+const STREAMS_OF_CONNECTION: usize = 90;
+const STEP: Duration = Duration::from_secs(60);
+
+/// The program, which ends with this.
+struct Gateway {
+    child: Child,
+    _folder: tempfile::TempDir,
+    grpc: String,
+    admin: String,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Gateway {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ready = folder.path().join("ready.json");
+        let child = Command::new(env!("CARGO_BIN_EXE_proton-gateway"))
+            .args(["--listen", "127.0.0.1:0", "--aws-listen", "off"])
+            .args(["--admin-listen", "127.0.0.1:0", "--log", "warn"])
+            .args(["--simulated-step", &format!("{}s", STEP.as_secs())])
+            .arg("--state-dir")
+            .arg(folder.path().join("state"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let addresses = loop {
+            match std::fs::read_to_string(&ready) {
+                Ok(text) => break text,
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        let addresses: serde_json::Value = serde_json::from_str(&addresses).unwrap();
+        let address = |name: &str| addresses[name].as_str().unwrap().to_owned();
+        Self {
+            child,
+            _folder: folder,
+            grpc: format!("http://{}", address("grpc")),
+            admin: address("admin"),
+        }
+    }
+
+    /// Resident memory in bytes.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024
+    }
+
+    /// How often waits have polled.
+    fn polls(&self) -> u64 {
+        let mut stream = TcpStream::connect(&self.admin).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page.lines()
+            .filter(|line| line.starts_with("proton_gateway_calls_total"))
+            .filter(|line| line.contains(r#"door="wait""#) && line.contains("GetEnvironment\""))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+}
+
+/// A template that environments can be made of.
+async fn template(client: &mut ProtonServiceClient<Channel>) {
+    client
+        .create_environment_template(pb::CreateEnvironmentTemplateRequest {
+            name: "bus".to_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    client
+        .create_environment_template_version(pb::CreateEnvironmentTemplateVersionRequest {
+            template_name: "bus".to_owned(),
+            source: Some(pb::TemplateVersionSourceInput {
+                source: Some(Source::S3(pb::S3ObjectSource {
+                    bucket: "proton-examples".to_owned(),
+                    key: "environment-cloudformation.tar.gz".to_owned(),
+                })),
+            }),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    let publish = pb::UpdateEnvironmentTemplateVersionRequest {
+        template_name: "bus".to_owned(),
+        major_version: "1".to_owned(),
+        minor_version: "0".to_owned(),
+        status: pb::TemplateVersionStatus::Published.into(),
+        ..Default::default()
+    };
+    while client
+        .update_environment_template_version(publish.clone())
+        .await
+        .is_err()
+    {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Waits for one environment; the lag in microseconds.
+async fn watch(
+    mut client: WaitServiceClient<Channel>,
+    name: String,
+    open: tokio::sync::mpsc::Sender<()>,
+) -> u64 {
+    let request = pb::WaitEnvironmentDeployedRequest {
+        name,
+        options: None,
+    };
+    let mut events = client
+        .wait_environment_deployed(request)
+        .await
+        .unwrap()
+        .into_inner();
+    loop {
+        match events
+            .message()
+            .await
+            .unwrap()
+            .unwrap()
+            .event
+            .unwrap()
+            .event
+            .unwrap()
+        {
+            Event::Snapshot(_) => open.send(()).await.unwrap(),
+            Event::Terminal(terminal) => {
+                let told = SystemTime::now();
+                let ended = terminal.deployment.unwrap().completed_at.unwrap();
+                let lag = told
+                    .duration_since(ended.try_into().unwrap())
+                    .unwrap_or_default();
+                return u64::try_from(lag.as_micros()).unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let numbers: Vec<usize> = std::env::args()
+        .filter_map(|argument| argument.parse().ok())
+        .collect();
+    let streams = numbers.first().copied().unwrap_or(10_000);
+    let environments = numbers.get(1).copied().unwrap_or(100);
+    let gateway = Gateway::start();
+    let mut client = ProtonServiceClient::connect(gateway.grpc.clone())
+        .await
+        .unwrap();
+    template(&mut client).await;
+    let idle = gateway.memory();
+    for number in 0..environments {
+        client
+            .create_environment(pb::CreateEnvironmentRequest {
+                name: format!("e{number}"),
+                template_name: "bus".to_owned(),
+                template_major_version: "1".to_owned(),
+                spec: "{proton: EnvironmentSpec, spec: {owner: bench}}".to_owned(),
+                ..Default::default()
+            })
+            .await
+            .unwrap();
+    }
+    let (open, mut opened) = tokio::sync::mpsc::channel(streams);
+    let mut connection = None;
+    let mut watches = Vec::new();
+    for number in 0..streams {
+        if number % STREAMS_OF_CONNECTION == 0 {
+            connection = WaitServiceClient::connect(gateway.grpc.clone()).await.ok();
+        }
+        let client = connection.clone().unwrap();
+        let name = format!("e{}", number % environments);
+        watches.push(tokio::spawn(watch(client, name, open.clone())));
+    }
+    for _ in 0..streams {
+        opened.recv().await.unwrap();
+    }
+    let busy = gateway.memory();
+    let mut lags = Vec::new();
+    for watch in watches {
+        lags.push(watch.await.unwrap());
+    }
+    lags.sort_unstable();
+    let at = |share: f64| lags[((lags.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
+    let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
+    println!("{streams} streams over {environments} environments");
+    println!(
+        "polls: {} ({:.1} for each environment)",
+        gateway.polls(),
+        gateway.polls() as f64 / environments as f64
+    );
+    println!(
+        "memory: {:.1} MiB idle, {:.1} MiB with all streams open, {:.1} KiB for each stream",
+        mib(idle),
+        mib(busy),
+        busy.saturating_sub(idle) as f64 / 1024.0 / streams as f64
+    );
+    println!(
+        "lag from the end of a deployment to its event at the reader: p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+}
