@@ -75,6 +75,8 @@ with checks.that("all services are listed, and no other"):
         set(database.get_services()),
         {
             "proton.v1.ProtonService",
+            "proton.v1.WaitService",
+            "proton.v1.PaginatorService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
@@ -147,6 +149,37 @@ with checks.that("a service that there is not is UNIMPLEMENTED"):
         "/no.such.Service/Call", request_serializer=lambda data: data, response_deserializer=lambda data: data
     )
     refused(grpc.StatusCode.UNIMPLEMENTED, send, b"", timeout=SECONDS)
+print("streams")
+waits = service("proton.v1.WaitService")
+with checks.that("a wait tells how a registration ends, and only once"):
+    call("CreateEnvironmentTemplate", name="awaited")
+    source = {"s3": {"bucket": "proton-examples", "key": "environment-cloudformation.tar.gz"}}
+    call("CreateEnvironmentTemplateVersion", template_name="awaited", source=source)
+    send, request = stub(waits.methods_by_name["WaitEnvironmentTemplateVersionRegistered"])
+    names = {"template_name": "awaited", "major_version": "1", "minor_version": "0"}
+    events = [answer.event for answer in send(request(**names), timeout=SECONDS)]
+    same([event.sequence for event in events], list(range(1, len(events) + 1)))
+    same([event.HasField("terminal") for event in events], [False] * (len(events) - 1) + [True])
+    assert events[-1].terminal.success, events[-1]
+with checks.that("a failure ends a wait with a status that has details"):
+    source = {"s3": {"bucket": "proton-examples", "key": "nothing.tar.gz"}}
+    call("CreateEnvironmentTemplateVersion", template_name="awaited", source=source)
+    failed = {**names, "major_version": "2"}
+    details = refused(
+        grpc.StatusCode.FAILED_PRECONDITION, lambda: list(send(request(**failed), timeout=SECONDS))
+    )
+    same(details["ErrorInfo"].reason, "WAIT_FAILED")
+with checks.that("a wait for what is not there is NOT_FOUND before any event"):
+    nothing = {**names, "template_name": "nothing"}
+    refused(grpc.StatusCode.NOT_FOUND, lambda: list(send(request(**nothing), timeout=SECONDS)))
+with checks.that("a list comes in pages, in order"):
+    paginator = service("proton.v1.PaginatorService")
+    send, request = stub(paginator.methods_by_name["PageEnvironmentTemplateVersions"])
+    asked = request(request={"template_name": "awaited", "max_results": 1})
+    pages = [answer.page for answer in send(asked, timeout=SECONDS)]
+    same([version.major_version for page in pages for version in page.template_versions], ["1", "2"])
+    same(len(pages), 2)
+
 print("health")
 health = service("grpc.health.v1.Health")
 SERVING = 1
@@ -166,7 +199,15 @@ with checks.that("the list has each service"):
         raise AssertionError("reflection knows no List")
     send, request = stub(health.methods_by_name["List"])
     statuses = send(request(), timeout=SECONDS).statuses
-    same({name: answer.status for name, answer in statuses.items()}, {"": 1, "proton.v1.ProtonService": 1})
+    same(
+        {name: answer.status for name, answer in statuses.items()},
+        {
+            "": 1,
+            "proton.v1.ProtonService": 1,
+            "proton.v1.WaitService": 1,
+            "proton.v1.PaginatorService": 1,
+        },
+    )
 with checks.that("after all that the server still answers"):
     eventually(lambda: call("GetResourcesSummary").HasField("counts"))
 
