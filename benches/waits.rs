@@ -9,12 +9,14 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
 use proton_gateway::api::pb::wait_event::Event;
 use proton_gateway::api::pb::wait_service_client::WaitServiceClient;
 use proton_gateway::api::pb::{self, template_version_source_input::Source};
+use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 
 /// Streams of one connection; the server takes a hundred.
@@ -137,16 +139,19 @@ async fn watch(
     mut client: WaitServiceClient<Channel>,
     name: String,
     open: tokio::sync::mpsc::Sender<()>,
+    turn: Arc<Semaphore>,
 ) -> u64 {
     let request = pb::WaitEnvironmentDeployedRequest {
         name,
         options: None,
     };
+    let turn = turn.acquire_owned().await.unwrap();
     let mut events = client
         .wait_environment_deployed(request)
         .await
         .unwrap()
         .into_inner();
+    drop(turn);
     loop {
         match events
             .message()
@@ -198,6 +203,8 @@ async fn main() {
             .unwrap();
     }
     let (open, mut opened) = tokio::sync::mpsc::channel(streams);
+    // The door reads so many requests at once and refuses more.
+    let turns = Arc::new(Semaphore::new(1000));
     let mut connection = None;
     let mut watches = Vec::new();
     for number in 0..streams {
@@ -206,7 +213,12 @@ async fn main() {
         }
         let client = connection.clone().unwrap();
         let name = format!("e{}", number % environments);
-        watches.push(tokio::spawn(watch(client, name, open.clone())));
+        watches.push(tokio::spawn(watch(
+            client,
+            name,
+            open.clone(),
+            Arc::clone(&turns),
+        )));
     }
     for _ in 0..streams {
         opened.recv().await.unwrap();
