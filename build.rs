@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "proton/v1/proton.proto",
     "proton/v1/waits.proto",
     "proton/v1/pages.proto",
+    "proton/gateway/v1/gateway.proto",
     "grpc/health/v1/health.proto",
 ];
 

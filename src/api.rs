@@ -14,11 +14,21 @@ use crate::gateway::Gateway;
 use json::{At, FromJson, ToJson, View};
 use rules::{Check, Rules};
 
-/// The messages of the contract.
+/// The messages of the contract, in the modules that prost expects.
 #[allow(missing_docs, clippy::all)]
-pub mod pb {
-    tonic::include_proto!("proton.v1");
+mod proton {
+    pub mod v1 {
+        tonic::include_proto!("proton.v1");
+    }
+    pub mod gateway {
+        pub mod v1 {
+            tonic::include_proto!("proton.gateway.v1");
+        }
+    }
 }
+
+pub use proton::gateway::v1 as own;
+pub use proton::v1 as pb;
 
 /// The standard health service of gRPC.
 #[allow(missing_docs, clippy::all)]

@@ -7,9 +7,12 @@ pub mod grpc_door;
 pub mod health;
 pub mod status;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
+
+use crate::auth::Principal;
 
 /// The header in which a caller may name its request, and in which every answer names it.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -24,6 +27,7 @@ const MAX_REQUEST_ID: usize = 128;
 #[derive(Debug, Clone)]
 pub struct Arrival {
     pub request_id: String,
+    pub principal: Arc<Principal>,
     pub deadline: Instant,
     /// When the caller of a stream stops reading; absent where it set no deadline.
     pub stream_deadline: Option<Instant>,
@@ -50,6 +54,7 @@ impl Arrival {
         let now = Instant::now();
         Self {
             request_id,
+            principal: Principal::anonymous(),
             deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),
         }

@@ -232,6 +232,16 @@ impl Error {
         Self::new(ErrorKind::QuotaExceeded { quota, limit }, message)
     }
 
+    /// The same for a request that stands in the field `name` of another one.
+    pub fn in_field(mut self, name: &str) -> Self {
+        if let ErrorKind::Invalid { violations, .. } = &mut *self.kind {
+            for violation in violations {
+                violation.field = format!("{name}.{}", violation.field);
+            }
+        }
+        self
+    }
+
     /// A defect or a fault of the machine. `context` is logged where the error is handled and
     /// must not hold a caller's values.
     pub fn internal(context: impl Into<String>) -> Self {

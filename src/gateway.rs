@@ -1,6 +1,7 @@
 //! A request becomes a [`Call`] and goes through the pipeline: one generic function for all rpcs,
 //! and the same path for both doors.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tonic::Status;
@@ -8,6 +9,7 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::api::{Operation, Request, Response, Typed};
+use crate::auth::Principal;
 use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
@@ -38,6 +40,7 @@ pub struct Call {
     pub operation: Operation,
     pub request: Request,
     pub door: Door,
+    pub principal: Arc<Principal>,
     /// Names the call in logs and in answers.
     pub request_id: String,
     /// When the caller stops waiting.
@@ -50,6 +53,7 @@ impl Call {
             operation: request.operation(),
             request,
             door,
+            principal: Arc::clone(&arrival.principal),
             request_id: arrival.request_id.clone(),
             deadline: arrival.deadline,
         }

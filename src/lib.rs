@@ -1,10 +1,12 @@
 //! A gRPC gateway over the AWS Proton API, with an embedded, durable, Proton-compatible engine.
 
 pub mod api;
+pub mod auth;
 pub mod backend;
 pub mod changes;
 pub mod clock;
 pub mod config;
+pub mod deploy;
 pub mod edge;
 pub mod error;
 pub mod gateway;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::poller::Pollers;
+pub(crate) use self::service::{Manner, Planned, Told};
 pub use self::token::{Key, KeyError};
 use crate::changes::Changes;
 use crate::gateway::Gateway;

@@ -18,9 +18,11 @@ use super::budget::Budget;
 use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
 use crate::api::DESCRIPTORS;
 use crate::api::health::health_server::HealthServer;
+use crate::api::own::gateway_service_server::GatewayServiceServer;
 use crate::api::pb::paginator_service_server::PaginatorServiceServer;
 use crate::api::pb::proton_service_server::ProtonServiceServer;
 use crate::api::pb::wait_service_server::WaitServiceServer;
+use crate::deploy::Deploys;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::Gateway;
 use crate::pages::Paginator;
@@ -36,6 +38,7 @@ pub fn routes(
     health: Health,
 ) -> Result<Edge<Routes>, tonic_reflection::server::Error> {
     let pages = Paginator::new(gateway.clone());
+    let deploys = Deploys::new(gateway.clone(), waits.clone());
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -58,6 +61,9 @@ pub fn routes(
         .add_service(WaitServiceServer::new(waits).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(
             PaginatorServiceServer::new(pages).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            GatewayServiceServer::new(deploys).max_decoding_message_size(MAX_REQUEST_BYTES),
         )
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1()?)

@@ -23,6 +23,7 @@ const SERVICES: &[&str] = &[
     "proton.v1.ProtonService",
     "proton.v1.WaitService",
     "proton.v1.PaginatorService",
+    "proton.gateway.v1.GatewayService",
 ];
 
 /// Whether calls are answered now. Clones share the state.

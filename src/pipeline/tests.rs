@@ -6,6 +6,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::api::{Request, Response, pb};
+use crate::auth::Principal;
 use crate::error::ErrorKind;
 use crate::gateway::Door;
 
@@ -17,6 +18,7 @@ fn call(name: &str, deadline: Instant) -> Call {
         operation: request.operation(),
         request,
         door: Door::Grpc,
+        principal: Principal::anonymous(),
         request_id: "test".to_owned(),
         deadline,
     }

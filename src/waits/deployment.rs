@@ -2,14 +2,19 @@
 
 use super::Waits;
 use crate::api::{Request, Response, pb};
+use crate::auth::Principal;
 use crate::edge::Arrival;
 use crate::error::Result;
 use crate::gateway::{Call, Door};
 
 impl Waits {
     async fn ask(&self, request: Request) -> Result<Response> {
+        let arrival = Arrival {
+            principal: Principal::gateway(),
+            ..Arrival::default()
+        };
         self.gateway
-            .call(Call::new(request, Door::Wait, &Arrival::default()))
+            .call(Call::new(request, Door::Wait, &arrival))
             .await
             .map(|reply| reply.response)
     }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Settings;
 use crate::api::{Request, Response};
+use crate::auth::Principal;
 use crate::changes::Changes;
 use crate::edge::Arrival;
 use crate::error::{Error, ErrorKind};
@@ -132,6 +133,7 @@ impl Pollers {
 
     async fn ask(&self, request: Request) -> Result<Response, Error> {
         let arrival = Arrival {
+            principal: Principal::gateway(),
             deadline: (Instant::now() + PATIENCE).into_std(),
             ..Arrival::default()
         };

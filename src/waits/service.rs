@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use prost::Message;
 use prost_types::Duration as Span;
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ const HEARTBEATS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The request of a wait.
-trait Wait: Message {
+pub(crate) trait Wait: Message {
     type Event: Send + 'static;
 
     const NAME: &'static str;
@@ -146,33 +146,85 @@ waits! {
         fails false;
 }
 
+/// How a wait differs from what its rpc does by itself.
+pub(crate) struct Manner {
+    /// The rpc that the stream's tokens are of.
+    pub rpc: &'static str,
+    /// Whether a failure ends the stream with a status, where the caller does not say.
+    pub fails: bool,
+    /// Whether outputs come although they were not asked for.
+    pub outputs: bool,
+}
+
+/// A wait whose request has been checked.
+pub(crate) struct Planned {
+    wanted: Wanted,
+    /// What its changes are published under.
+    published_under: String,
+}
+
+impl Planned {
+    /// Whether it goes on with an earlier stream.
+    pub(crate) fn resumes(&self) -> bool {
+        self.wanted.position.is_some()
+    }
+
+    /// The wait is for this deployment and for no other.
+    pub(crate) fn pin(&mut self, deployment: String) {
+        let position = self.wanted.position.get_or_insert_default();
+        position.deployment = Some(deployment);
+    }
+}
+
+/// The events of one stream.
+pub(crate) type Told = Events<pb::WaitEvent>;
+
 impl Waits {
-    /// Opens the stream of a wait. What is wrong with the request, or not there, is the answer of
-    /// the call itself: there is no stream then.
     async fn stream<W: Wait>(
         &self,
         request: Rpc<W>,
     ) -> std::result::Result<Answer<Events<W::Event>>, Status> {
         let (_, extensions, message) = request.into_parts();
         let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
-        let waiting = match self.wanted(message, &arrival) {
-            Ok((wanted, name)) => {
-                let key = wanted.polled.key();
-                let watcher = self.pollers.watch(key, &name, &wanted.polled);
-                Waiting::open(self.clone(), wanted, watcher).await
-            }
+        let manner = Manner {
+            rpc: W::NAME,
+            fails: W::FAILS,
+            outputs: false,
+        };
+        let told = match self.plan(message, manner, &arrival) {
+            Ok(planned) => self.follow(planned).await,
             Err(error) => Err(error),
         };
-        let waiting = waiting.map_err(|error| status::of(&error, None, &arrival.request_id))?;
-        let events = stream::unfold(waiting, |mut waiting| async move {
-            let event = waiting.next().await?;
-            Some((event.map(W::event), waiting))
-        });
-        Ok(Answer::new(Box::pin(events)))
+        let told = told.map_err(|error| status::of(&error, None, &arrival.request_id))?;
+        Ok(Answer::new(Box::pin(told.map(|event| event.map(W::event)))))
     }
 
-    /// Checks a request; also says what its changes are published under.
-    fn wanted<W: Wait>(&self, mut message: W, arrival: &Arrival) -> Result<(Wanted, String)> {
+    /// Opens the stream of a wait. What is not there is the answer of the call itself: there is no
+    /// stream then.
+    pub(crate) async fn follow(&self, planned: Planned) -> Result<Told> {
+        let Planned {
+            wanted,
+            published_under,
+        } = planned;
+        let key = wanted.polled.key();
+        let watcher = self.pollers.watch(key, &published_under, &wanted.polled);
+        let waiting = Waiting::open(self.clone(), wanted, watcher).await?;
+        Ok(Box::pin(stream::unfold(
+            waiting,
+            |mut waiting| async move {
+                let event = waiting.next().await?;
+                Some((event, waiting))
+            },
+        )))
+    }
+
+    /// Checks the request of a wait.
+    pub(crate) fn plan<W: Wait>(
+        &self,
+        mut message: W,
+        manner: Manner,
+        arrival: &Arrival,
+    ) -> Result<Planned> {
         let polled = message.polled();
         polled.validate()?;
         let options = message.options();
@@ -191,7 +243,7 @@ impl Waits {
         )?;
         let policy =
             WaitPolicy::of(W::NAME).ok_or_else(|| Error::internal("a wait has no policy"))?;
-        let mut wait = W::NAME.as_bytes().to_vec();
+        let mut wait = manner.rpc.as_bytes().to_vec();
         wait.push(0);
         wait.extend(polled.key());
         let position = match options.resume_token.as_str() {
@@ -200,17 +252,22 @@ impl Waits {
         };
         let wanted = Wanted {
             policy,
-            outputs: message.outputs().filter(|_| options.include_outputs),
+            outputs: message
+                .outputs()
+                .filter(|_| options.include_outputs || manner.outputs),
             polled,
             wait,
             heartbeat,
             ends: now + longest,
             deadline: arrival.stream_deadline.map(Instant::from_std),
-            fail_on_failure: options.fail_on_failure.unwrap_or(W::FAILS),
+            fail_on_failure: options.fail_on_failure.unwrap_or(manner.fails),
             position,
             request_id: arrival.request_id.clone(),
         };
-        Ok((wanted, message.published_under().to_owned()))
+        Ok(Planned {
+            wanted,
+            published_under: message.published_under().to_owned(),
+        })
     }
 }
 

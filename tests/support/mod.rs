@@ -114,7 +114,7 @@ impl World {
         let arrival = Arrival {
             request_id: "test".to_owned(),
             deadline: Instant::now() + Duration::from_secs(60),
-            stream_deadline: None,
+            ..Arrival::default()
         };
         let reply = self
             .gateway

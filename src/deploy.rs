@@ -1,0 +1,233 @@
+//! Deploys: one call that creates or updates, and then tells how that ends.
+//!
+//! What is to be deployed and what that means for each kind of target is in [`desired`]; calls
+//! that are sent again, in [`begun`]. The stream is that of the wait for the same target.
+
+mod begun;
+mod desired;
+
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt};
+use tonic::{Request as Rpc, Response as Answer, Status};
+
+use self::begun::{Begun, Ledger};
+use self::desired::{Current, Desired};
+use crate::api::own::gateway_service_server::GatewayService;
+use crate::api::own::{self, DeployAction};
+use crate::api::{Request, Response, pb};
+use crate::edge::{Arrival, status};
+use crate::error::{ConflictReason, Error, ErrorKind, Result};
+use crate::gateway::{Call, Door, Gateway};
+use crate::waits::{Manner, Planned, Told, Waits};
+
+/// The metadata by which a caller says that two calls are the same one.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The longest idempotency key.
+const MAX_KEY: usize = 255;
+
+/// Answers the deploys of `GatewayService`. Clones share what was begun.
+#[derive(Clone)]
+pub struct Deploys {
+    gateway: Gateway,
+    waits: Waits,
+    ledger: Ledger,
+}
+
+type Items<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
+
+impl Deploys {
+    pub fn new(gateway: Gateway, waits: Waits) -> Self {
+        Self {
+            gateway,
+            waits,
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// Begins what is to be deployed, or joins it, and opens the stream. Nothing is begun whose
+    /// request is wrong in any part.
+    async fn deploy(
+        &self,
+        desired: Result<Desired>,
+        options: pb::WaitOptions,
+        key: Result<Option<String>>,
+        arrival: &Arrival,
+    ) -> Result<(DeployAction, Told)> {
+        let (desired, key) = (desired?, key?);
+        if options.resume_token.is_empty() {
+            desired.validate()?;
+        }
+        let mut planned = self.plan(&desired, options, arrival)?;
+        if planned.resumes() {
+            return Ok((DeployAction::Joined, self.waits.follow(planned).await?));
+        }
+        let begin = self.clone().begin(desired.clone(), arrival.clone());
+        let Begun { action, deployment } = self.ledger.once(&desired, key, begin).await?;
+        if let Some(deployment) = deployment {
+            planned.pin(deployment);
+        }
+        Ok((action, self.waits.follow(planned).await?))
+    }
+
+    fn plan(
+        &self,
+        desired: &Desired,
+        options: pb::WaitOptions,
+        arrival: &Arrival,
+    ) -> Result<Planned> {
+        let manner = Manner {
+            rpc: desired.rpc(),
+            fails: true,
+            outputs: true,
+        };
+        let options = Some(options);
+        match desired {
+            Desired::Environment(wanted) => {
+                let name = wanted.name.clone();
+                let wait = pb::WaitEnvironmentDeployedRequest { name, options };
+                self.waits.plan(wait, manner, arrival)
+            }
+            Desired::ServiceInstance(wanted) => {
+                let wait = pb::WaitServiceInstanceDeployedRequest {
+                    name: wanted.name.clone(),
+                    service_name: wanted.service_name.clone(),
+                    options,
+                };
+                self.waits.plan(wait, manner, arrival)
+            }
+            Desired::ServicePipeline(wanted) => {
+                let name = wanted.service_name.clone();
+                let wait = pb::WaitServicePipelineDeployedRequest { name, options };
+                self.waits.plan(wait, manner, arrival)
+            }
+        }
+    }
+
+    /// Creates or updates, unless exactly that is being deployed already.
+    async fn begin(self, desired: Desired, arrival: Arrival) -> Result<Begun> {
+        let ask = |request| self.ask(request, &arrival);
+        let created = match (ask(desired.get()).await, desired.create()) {
+            (Ok(found), _) => return self.update(&desired, found, &arrival).await,
+            (Err(error), Some(create)) if error.is_not_found() => ask(create).await,
+            (Err(error), _) => return Err(error),
+        };
+        match created {
+            Ok(response) => Ok(Begun::new(DeployAction::Created, &response)),
+            // Somebody else was faster.
+            Err(error) if is_taken(&error) => {
+                let found = ask(desired.get()).await?;
+                self.update(&desired, found, &arrival).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn update(&self, desired: &Desired, found: Response, arrival: &Arrival) -> Result<Begun> {
+        let current = desired.current(found)?;
+        if let Some(running) = self.same_running(desired, &current, arrival).await {
+            return Ok(Begun {
+                action: DeployAction::Joined,
+                deployment: Some(running),
+            });
+        }
+        let response = self.ask(desired.update(&current), arrival).await?;
+        Ok(Begun::new(DeployAction::Updated, &response))
+    }
+
+    /// The deployment that is under way, if it is of what is desired.
+    async fn same_running(
+        &self,
+        desired: &Desired,
+        current: &Current,
+        arrival: &Arrival,
+    ) -> Option<String> {
+        let id = current.running.clone()?;
+        let request = pb::GetDeploymentRequest {
+            id: id.clone(),
+            ..pb::GetDeploymentRequest::default()
+        };
+        let answer = self.ask(Request::GetDeployment(request), arrival).await;
+        // What cannot be read may be another one: the update says so, if it is.
+        let Ok(Response::GetDeployment(found)) = answer else {
+            return None;
+        };
+        let target = found.deployment?.target_state?.state?;
+        desired.is(&target).then_some(id)
+    }
+
+    async fn ask(&self, request: Request, arrival: &Arrival) -> Result<Response> {
+        self.gateway
+            .call(Call::new(request, Door::Grpc, arrival))
+            .await
+            .map(|reply| reply.response)
+    }
+}
+
+fn is_taken(error: &Error) -> bool {
+    matches!(
+        &*error.kind,
+        ErrorKind::Conflict {
+            reason: ConflictReason::AlreadyExists,
+            ..
+        }
+    )
+}
+
+/// The caller's idempotency key, if it gave one.
+fn key<T>(request: &Rpc<T>) -> Result<Option<String>> {
+    let Some(value) = request.metadata().get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(key) if (1..=MAX_KEY).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => Err(Error::invalid_field(
+            IDEMPOTENCY_KEY,
+            format!("must be 1 to {MAX_KEY} printable ASCII characters"),
+        )),
+    }
+}
+
+/// Says for each deploy what its request is called and what its items are.
+macro_rules! deploys {
+    ($($method:ident $stream:ident: $request:ident { $field:ident } => $response:ident, $target:ident;)+) => {
+        #[tonic::async_trait]
+        impl GatewayService for Deploys {
+            $(type $stream = Items<own::$response>;
+
+            async fn $method(
+                &self,
+                request: Rpc<own::$request>,
+            ) -> std::result::Result<Answer<Self::$stream>, Status> {
+                let key = key(&request);
+                let (_, extensions, message) = request.into_parts();
+                let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
+                let desired = message
+                    .$field
+                    .map(Desired::$target)
+                    .ok_or_else(|| Error::invalid_field(stringify!($field), "is required"));
+                let options = message.options.unwrap_or_default();
+                let (action, told) = self
+                    .deploy(desired, options, key, &arrival)
+                    .await
+                    .map_err(|error| status::of(&error, None, &arrival.request_id))?;
+                let items = told.map(move |event| {
+                    event.map(|event| own::$response {
+                        action: action.into(),
+                        event: Some(event),
+                    })
+                });
+                Ok(Answer::new(Box::pin(items)))
+            })+
+        }
+    };
+}
+
+deploys! {
+    deploy_environment DeployEnvironmentStream:
+        DeployEnvironmentRequest { environment } => DeployEnvironmentResponse, Environment;
+    deploy_service_instance DeployServiceInstanceStream:
+        DeployServiceInstanceRequest { service_instance } => DeployServiceInstanceResponse, ServiceInstance;
+    deploy_service_pipeline DeployServicePipelineStream:
+        DeployServicePipelineRequest { service_pipeline } => DeployServicePipelineResponse, ServicePipeline;
+}
