@@ -10,9 +10,10 @@ pub mod status;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 
 use crate::auth::Principal;
+use crate::server::Peer;
 
 /// The header in which a caller may name its request, and in which every answer names it.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -28,6 +29,8 @@ const MAX_REQUEST_ID: usize = 128;
 pub struct Arrival {
     pub request_id: String,
     pub principal: Arc<Principal>,
+    /// Who is at the other end of the connection.
+    pub peer: Arc<Peer>,
     pub deadline: Instant,
     /// When the caller of a stream stops reading; absent where it set no deadline.
     pub stream_deadline: Option<Instant>,
@@ -35,12 +38,12 @@ pub struct Arrival {
 
 impl Default for Arrival {
     fn default() -> Self {
-        Self::of(&HeaderMap::new())
+        Self::of(&HeaderMap::new(), &Extensions::new())
     }
 }
 
 impl Arrival {
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
         let request_id = headers
             .get(REQUEST_ID)
             .and_then(|id| id.to_str().ok())
@@ -55,6 +58,7 @@ impl Arrival {
         Self {
             request_id,
             principal: Principal::anonymous(),
+            peer: extensions.get().cloned().unwrap_or_default(),
             deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),
         }
@@ -99,10 +103,16 @@ mod tests {
     fn a_request_id_is_taken_over_only_if_it_is_short_and_printable() {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST_ID, "build-42".parse().unwrap());
-        assert_eq!(Arrival::of(&headers).request_id, "build-42");
+        assert_eq!(
+            Arrival::of(&headers, &Extensions::new()).request_id,
+            "build-42"
+        );
         headers.insert(REQUEST_ID, "two words".parse().unwrap());
-        assert_ne!(Arrival::of(&headers).request_id, "two words");
+        assert_ne!(
+            Arrival::of(&headers, &Extensions::new()).request_id,
+            "two words"
+        );
         headers.insert(REQUEST_ID, "x".repeat(129).parse().unwrap());
-        assert!(Arrival::of(&headers).request_id.len() < 129);
+        assert!(Arrival::of(&headers, &Extensions::new()).request_id.len() < 129);
     }
 }

@@ -68,6 +68,9 @@ pub enum ErrorKind {
         /// The resource that stands in the way, as `environment/prod`.
         subject: String,
     },
+    /// The gateway does not know who calls. `exception` is what AWS calls this in SigV4's terms, such
+    /// as `InvalidSignatureException`.
+    Unauthenticated { exception: &'static str },
     /// AWS: `AccessDeniedException`.
     AccessDenied { origin: Origin },
     /// AWS: `ThrottlingException`. A repeat after the given time makes sense.

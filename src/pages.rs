@@ -3,6 +3,7 @@
 //! A stream is driven by its reader: the next page is fetched when it is asked for.
 
 use std::pin::Pin;
+use std::time::Instant;
 
 use futures_util::{Stream, stream};
 use tonic::{Code, Request as Rpc, Response as Answer, Status};
@@ -10,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::api::pb::paginator_service_server::PaginatorService;
 use crate::api::{Operation, Typed, pb};
-use crate::edge::{Arrival, status};
+use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
 use crate::error::{Error, Result};
 use crate::gateway::{Call, Door, Gateway};
 
@@ -168,7 +169,8 @@ pages! {
 struct Reading<L: List> {
     gateway: Gateway,
     operation: Operation,
-    request_id: String,
+    /// Whose list it is. A page has the time of a call, however long the stream lasts.
+    arrival: Arrival,
     /// For the next page; absent at the end.
     next: Option<L>,
     /// Items that may still come; absent where there is no limit.
@@ -211,8 +213,8 @@ impl<L: List> Reading<L> {
             None => {}
         }
         let arrival = Arrival {
-            request_id: self.request_id.clone(),
-            ..Arrival::default()
+            deadline: Instant::now() + DEFAULT_DEADLINE,
+            ..self.arrival.clone()
         };
         let call = Call::new(request.clone().into_request(), Door::Grpc, &arrival);
         let reply = self.gateway.call(call).await?;
@@ -241,7 +243,7 @@ impl<L: List> Reading<L> {
             Err(error) => Some(Err(status::of(
                 &error,
                 Some(self.operation),
-                &self.request_id,
+                &self.arrival.request_id,
             ))),
         }
     }
@@ -249,7 +251,7 @@ impl<L: List> Reading<L> {
     fn looping(&self) -> Status {
         let facts = std::collections::HashMap::from([
             ("operation".to_owned(), self.operation.name().to_owned()),
-            ("request_id".to_owned(), self.request_id.clone()),
+            ("request_id".to_owned(), self.arrival.request_id.clone()),
         ]);
         Status::with_error_details(
             Code::Internal,
@@ -276,7 +278,7 @@ impl Paginator {
         let mut reading = Reading {
             gateway: self.gateway.clone(),
             operation,
-            request_id: arrival.request_id,
+            arrival,
             next: Some(list),
             left: (limit > 0).then_some(limit),
             seen: Seen::default(),

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -60,6 +62,41 @@ impl Shutdown {
     }
 }
 
+/// Who is at the other end of a connection. Each request has it among its extensions, as
+/// `Arc<Peer>`.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// Absent on a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// The verified chain of the client's certificate, its own first; empty where it gave none.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+/// Tells each request of a connection who sends it.
+#[derive(Clone)]
+struct Introduced<S> {
+    peer: Arc<Peer>,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Introduced<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        request.extensions_mut().insert(Arc::clone(&self.peer));
+        self.inner.call(request)
+    }
+}
+
 /// Binds `address`, and says which one it became: port 0 takes any free one.
 pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
     let listener = TcpListener::bind(address)
@@ -96,8 +133,8 @@ where
             accepted = accept => accepted,
             () = &mut stop => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, mostly: give the others time to end.
                 tracing::warn!(cause = %error, "cannot accept a connection");
@@ -106,7 +143,15 @@ where
             }
         };
         drop(stream.set_nodelay(true));
-        let (service, watcher, stop) = (service.clone(), graceful.watcher(), shutdown.clone());
+        let peer = Peer {
+            address: Some(address),
+            certificates: Vec::new(),
+        };
+        let service = Introduced {
+            peer: Arc::new(peer),
+            inner: service.clone(),
+        };
+        let (watcher, stop) = (graceful.watcher(), shutdown.clone());
         tokio::spawn(async move {
             let begun = tokio::select! {
                 begun = tokio::time::timeout(PATIENCE, begin(stream)) => begun,

@@ -48,7 +48,7 @@ impl AwsDoor {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let arrival = Arrival::of(request.headers());
+        let arrival = Arrival::of(request.headers(), request.extensions());
         match self.reply(request, &arrival).await {
             Ok(reply) => success(&reply, &arrival.request_id),
             Err(error) => failure(&error, &arrival.request_id),
@@ -176,6 +176,7 @@ fn failure(error: &Error, request_id: &str) -> Response<Full<Bytes>> {
     let meaning = status::meaning(&error.kind);
     let code = match (&*error.kind, meaning.exception) {
         (ErrorKind::UnknownOperation, _) => StatusCode::NOT_FOUND,
+        (ErrorKind::Unauthenticated { .. }, _) => StatusCode::FORBIDDEN,
         (_, "InternalServerException") => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };

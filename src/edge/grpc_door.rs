@@ -98,7 +98,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let arrival = Arrival::of(request.headers());
+        let arrival = Arrival::of(request.headers(), request.extensions());
         let request_id = arrival.request_id.clone();
         let end = arrival.deadline + GRACE;
         request.extensions_mut().insert(arrival);

@@ -75,6 +75,9 @@ pub fn meaning(kind: &ErrorKind) -> Meaning {
                 "ConflictException",
             ),
         },
+        ErrorKind::Unauthenticated { exception } => {
+            ("UNAUTHENTICATED", Code::Unauthenticated, *exception)
+        }
         ErrorKind::AccessDenied { origin } => match origin {
             Origin::Gateway => (
                 "DENIED_BY_GATEWAY",

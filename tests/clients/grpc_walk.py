@@ -77,6 +77,7 @@ with checks.that("all services are listed, and no other"):
             "proton.v1.ProtonService",
             "proton.v1.WaitService",
             "proton.v1.PaginatorService",
+            "proton.gateway.v1.GatewayService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
@@ -206,6 +207,7 @@ with checks.that("the list has each service"):
             "proton.v1.ProtonService": 1,
             "proton.v1.WaitService": 1,
             "proton.v1.PaginatorService": 1,
+            "proton.gateway.v1.GatewayService": 1,
         },
     )
 with checks.that("after all that the server still answers"):

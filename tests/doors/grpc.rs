@@ -361,6 +361,7 @@ async fn health_is_told_by_check_watch_and_list_and_changes_with_the_server() {
         names,
         [
             "",
+            "proton.gateway.v1.GatewayService",
             "proton.v1.PaginatorService",
             "proton.v1.ProtonService",
             "proton.v1.WaitService"
