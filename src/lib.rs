@@ -4,6 +4,7 @@ pub mod api;
 pub mod auth;
 pub mod backend;
 pub mod changes;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod deploy;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use proton_gateway::client::{self, DeployTarget, Following, Key, WaitTarget};
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program;
 
@@ -33,23 +34,62 @@ enum Command {
     Serve,
     /// Print the effective configuration as TOML, or what is wrong with it
     CheckConfig,
+    /// Wait on a running gateway until something has ended; exit status 0 if as hoped, 1 if
+    /// failed, 2 if cancelled, 124 if the time was over
+    Wait {
+        #[command(subcommand)]
+        target: WaitTarget,
+        #[command(flatten)]
+        following: Following,
+    },
+    /// Create or update through a running gateway, and wait until that has ended; exit status as
+    /// that of wait
+    Deploy {
+        #[command(subcommand)]
+        target: DeployTarget,
+        #[command(flatten)]
+        key: Key,
+        #[command(flatten)]
+        following: Following,
+    },
 }
 
+/// Wrong usage, as `sysexits.h` numbers it: clap's own status, 2, says that a wait was cancelled.
+const USAGE: u8 = 64;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = Config::load(arguments.options, arguments.config.as_deref())
-        .map_err(|error| error.to_string())
-        .and_then(|config| match arguments.command {
-            None | Some(Command::Serve) => program::run(config),
-            Some(Command::CheckConfig) => check(&config),
-        });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(problem) => {
+            drop(problem.print());
+            return ExitCode::from(if problem.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match run(arguments) {
+        Ok(code) => code,
         Err(problem) => {
             eprintln!("proton-gateway: {problem}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, String> {
+    let config = || {
+        Config::load(arguments.options, arguments.config.as_deref())
+            .map_err(|error| error.to_string())
+    };
+    match arguments.command {
+        None | Some(Command::Serve) => program::run(config()?)?,
+        Some(Command::CheckConfig) => check(&config()?)?,
+        Some(Command::Wait { target, following }) => return client::wait(target, &following),
+        Some(Command::Deploy {
+            target,
+            key,
+            following,
+        }) => return client::deploy(target, key, &following),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn check(config: &Config) -> Result<(), String> {
