@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proton_gateway::api::own::{self, DeployAction};
 use proton_gateway::api::pb;
 use proton_gateway::api::pb::wait_event::Event;
 use proton_gateway::api::pb::wait_service_client::WaitServiceClient;
@@ -43,6 +44,21 @@ pub fn open(gateway: Gateway, changes: Changes, settings: Settings, shutdown: Sh
 /// A response that carries an event.
 pub trait Carries {
     fn event(self) -> pb::WaitEvent;
+
+    /// How a deploy came to its deployment; nothing else has an action.
+    fn action(&self) -> DeployAction {
+        DeployAction::Unspecified
+    }
+}
+
+impl Carries for own::DeployEnvironmentResponse {
+    fn event(self) -> pb::WaitEvent {
+        self.event.unwrap()
+    }
+
+    fn action(&self) -> DeployAction {
+        DeployAction::try_from(self.action).unwrap()
+    }
 }
 
 macro_rules! carries {
@@ -67,6 +83,7 @@ pub struct Wait<T> {
     stream: Streaming<T>,
     /// All events so far.
     pub events: Vec<pb::WaitEvent>,
+    action: DeployAction,
 }
 
 impl<T: Carries> Wait<T> {
@@ -74,6 +91,7 @@ impl<T: Carries> Wait<T> {
         Self {
             stream: response.into_inner(),
             events: Vec::new(),
+            action: DeployAction::Unspecified,
         }
     }
 
@@ -84,10 +102,16 @@ impl<T: Carries> Wait<T> {
         let Some(response) = next.await.expect("an event comes in time")? else {
             return Ok(None);
         };
+        self.action = response.action();
         let event = response.event();
         let short = short(&event);
         self.events.push(event);
         Ok(Some(short))
+    }
+
+    /// What the last item says of how its deployment was come to.
+    pub fn action(&self) -> DeployAction {
+        self.action
     }
 
     /// All that follows in short forms, and how the stream ends.

@@ -11,6 +11,7 @@ mod support;
 mod service_fixtures;
 
 mod client;
+mod deploys;
 mod model;
 mod outcomes;
 mod pages;

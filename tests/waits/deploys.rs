@@ -1,0 +1,203 @@
+//! Deploys: what they begin, what they join, and how they end, over every backend.
+
+use proton_gateway::api::own::gateway_service_client::GatewayServiceClient;
+use proton_gateway::api::own::{self, DeployAction};
+use proton_gateway::api::pb;
+use proton_gateway::edge::grpc_door::{self, Edge};
+use proton_gateway::edge::health::Health;
+use proton_gateway::waits::{Key, Settings, Waits};
+use tonic::service::Routes;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use crate::client::{Carries, Wait};
+use crate::conformance;
+use crate::service_fixtures::*;
+use crate::support::World;
+
+type Client = GatewayServiceClient<Edge<Routes>>;
+
+fn client(world: &World) -> Client {
+    let settings = Settings {
+        pauses: vec![std::time::Duration::from_millis(20)],
+        ..Settings::with_key(Key::random().unwrap())
+    };
+    let waits = Waits::new(
+        world.gateway.clone(),
+        world.changes.clone(),
+        settings,
+        world.shutdown.clone(),
+    );
+    let door = grpc_door::routes(world.gateway.clone(), waits, Health::default()).unwrap();
+    GatewayServiceClient::new(door)
+}
+
+fn environment(name: &str) -> own::DeployEnvironmentRequest {
+    own::DeployEnvironmentRequest {
+        environment: Some(create_environment(name)),
+        options: None,
+    }
+}
+
+fn keyed(
+    request: own::DeployEnvironmentRequest,
+    key: &str,
+) -> Request<own::DeployEnvironmentRequest> {
+    let mut request = Request::new(request);
+    request
+        .metadata_mut()
+        .insert("idempotency-key", key.parse().unwrap());
+    request
+}
+
+/// A deploy that has told of its first event, by which its action is known.
+struct Begun<T> {
+    wait: Wait<T>,
+    first: String,
+}
+
+impl<T: Carries> Begun<T> {
+    async fn of(response: Result<tonic::Response<tonic::Streaming<T>>, Status>) -> Self {
+        let mut wait = Wait::of(response.unwrap());
+        let first = wait.next().await.unwrap().unwrap();
+        Self { wait, first }
+    }
+}
+
+/// Deployments of the environment, whatever became of them.
+async fn deployments(world: &World, name: &str) -> usize {
+    let request = pb::ListDeploymentsRequest {
+        environment_name: Some(name.to_owned()),
+        ..Default::default()
+    };
+    world.ok(request).await.deployments.len()
+}
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().unwrap().reason
+}
+
+conformance! {
+    async fn what_does_not_exist_is_created_and_followed_to_its_end(world) {
+        platform(world).await;
+        let mut begun = Begun::of(client(world).deploy_environment(environment("new")).await).await;
+        assert_eq!(begun.first, "snapshot IN_PROGRESS");
+        assert_eq!(begun.wait.action(), DeployAction::Created);
+        world.settle().await;
+        let (told, end) = begun.wait.rest().await;
+        assert_eq!(told, ["IN_PROGRESS to SUCCEEDED", "terminal SUCCEEDED"]);
+        end.unwrap();
+    }
+
+    async fn what_exists_is_updated(world) {
+        platform(world).await;
+        let before = deployments(world, "prod").await;
+        let begun = Begun::of(client(world).deploy_environment(environment("prod")).await).await;
+        assert_eq!(begun.first, "snapshot IN_PROGRESS");
+        assert_eq!(begun.wait.action(), DeployAction::Updated);
+        assert_eq!(deployments(world, "prod").await, before + 1);
+    }
+
+    async fn an_environment_of_another_template_is_left_alone(world) {
+        platform(world).await;
+        let before = deployments(world, "prod").await;
+        let mut request = environment("prod");
+        request.environment.as_mut().unwrap().template_name = "another".to_owned();
+        let refused = client(world).deploy_environment(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        assert_eq!(deployments(world, "prod").await, before);
+    }
+
+    async fn the_same_while_it_runs_is_joined(world) {
+        platform(world).await;
+        let mut client = client(world);
+        let _first = Begun::of(client.deploy_environment(environment("new")).await).await;
+        let second = Begun::of(client.deploy_environment(environment("new")).await).await;
+        assert_eq!(second.wait.action(), DeployAction::Joined);
+        assert_eq!(deployments(world, "new").await, 1);
+    }
+
+    async fn the_same_key_begins_nothing_again_even_after_the_end(world) {
+        platform(world).await;
+        let mut client = client(world);
+        let _first = Begun::of(client.deploy_environment(keyed(environment("new"), "build-1")).await).await;
+        world.settle().await;
+        let mut again = Begun::of(client.deploy_environment(keyed(environment("new"), "build-1")).await).await;
+        assert_eq!(again.first, "snapshot SUCCEEDED");
+        assert_eq!(again.wait.action(), DeployAction::Joined);
+        assert_eq!(again.wait.rest().await.0, ["terminal SUCCEEDED"]);
+        assert_eq!(deployments(world, "new").await, 1);
+    }
+
+    async fn the_same_key_for_something_else_is_refused(world) {
+        platform(world).await;
+        let mut client = client(world);
+        let _first = Begun::of(client.deploy_environment(keyed(environment("new"), "build-1")).await).await;
+        let other = client.deploy_environment(keyed(environment("other"), "build-1")).await.unwrap_err();
+        assert_eq!(other.code(), Code::InvalidArgument);
+        assert_eq!(reason(&other), "IDEMPOTENCY_MISMATCH");
+        assert_eq!(deployments(world, "other").await, 0);
+    }
+
+    async fn a_failure_is_told_and_ends_the_stream_with_a_status(world) {
+        platform(world).await;
+        let mut begun = Begun::of(client(world).deploy_environment(environment("new")).await).await;
+        fail(world, "environment/new").await;
+        let (told, end) = begun.wait.rest().await;
+        assert_eq!(told, ["IN_PROGRESS to FAILED", "terminal FAILED"]);
+        assert_eq!(end.unwrap_err().code(), Code::FailedPrecondition);
+    }
+
+    async fn a_resumed_stream_changes_nothing(world) {
+        platform(world).await;
+        let mut client = client(world);
+        let begun = Begun::of(client.deploy_environment(environment("new")).await).await;
+        world.settle().await;
+        let mut request = environment("new");
+        request.options = Some(pb::WaitOptions {
+            resume_token: begun.wait.events[0].resume_token.clone(),
+            ..Default::default()
+        });
+        let resumed = Begun::of(client.deploy_environment(request).await).await;
+        assert_eq!(resumed.wait.action(), DeployAction::Joined);
+        assert_eq!(deployments(world, "new").await, 1);
+    }
+
+    async fn what_is_wrong_with_a_deploy_is_said_with_its_place(world) {
+        let nothing = own::DeployEnvironmentRequest::default();
+        let mut client = client(world);
+        for (request, field) in [(nothing, "environment"), (environment("no spaces!"), "environment.name")] {
+            let refused = client.deploy_environment(request).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument);
+            let fields: Vec<String> = refused
+                .get_details_bad_request()
+                .unwrap()
+                .field_violations
+                .into_iter()
+                .map(|violation| violation.field)
+                .collect();
+            assert_eq!(fields, [field]);
+        }
+        let long = keyed(environment("new"), &"k".repeat(256));
+        let refused = client.deploy_environment(long).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("idempotency-key"), "{refused:?}");
+    }
+
+    async fn a_pipeline_is_deployed_only_where_there_is_one(world) {
+        batch(world).await;
+        let request = |service: &str| own::DeployServicePipelineRequest {
+            service_pipeline: Some(pb::UpdateServicePipelineRequest {
+                service_name: service.to_owned(),
+                spec: job_spec(&[]),
+                ..Default::default()
+            }),
+            options: None,
+        };
+        let mut client = client(world);
+        let without = client.deploy_service_pipeline(request("batch")).await.unwrap_err();
+        assert_eq!(without.code(), Code::FailedPrecondition, "{without:?}");
+        let unknown = client.deploy_service_pipeline(request("nope")).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound, "{unknown:?}");
+    }
+}
