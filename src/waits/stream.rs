@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
+use prost::Message;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
@@ -342,12 +343,9 @@ impl Waiting {
         } else if !self.degraded {
             self.degraded = true;
             let status = status::of(error, None, &self.wanted.request_id);
+            // What a call's answer carries in its trailer, whole.
             let degraded = pb::WaitDegraded {
-                status: Some(tonic_types::pb::Status {
-                    code: status.code().into(),
-                    message: status.message().to_owned(),
-                    details: Vec::new(),
-                }),
+                status: tonic_types::pb::Status::decode(status.details()).ok(),
             };
             self.say(Event::Degraded(degraded), 0);
         }

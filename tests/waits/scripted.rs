@@ -185,6 +185,17 @@ async fn faults_of_the_upstream_are_told_once_and_do_not_end_the_wait() {
     );
     upstream.say(Err(unavailable()));
     assert_eq!(waiting.next().await.unwrap().unwrap(), "degraded");
+    let Some(pb::wait_event::Event::Degraded(degraded)) = &waiting.events.last().unwrap().event
+    else {
+        panic!("not degraded: {:?}", waiting.events);
+    };
+    let details = &degraded.status.as_ref().unwrap().details;
+    assert!(
+        details
+            .iter()
+            .any(|detail| detail.type_url.ends_with("google.rpc.ErrorInfo")),
+        "{details:?}"
+    );
     tokio::time::sleep(Duration::from_secs(600)).await;
     upstream.say(Ok(SUCCEEDED));
     let (told, _) = waiting.rest().await;
