@@ -17,6 +17,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput};
 use futures_util::future::{BoxFuture, Ready, join_all, ready};
 use pb::proton_service_client::ProtonServiceClient;
 use pb::template_version_source_input::Source;
+use proton_gateway::admission::Guards;
 use proton_gateway::api::pb;
 use proton_gateway::backend::engine::bucket::Buckets;
 use proton_gateway::backend::engine::store::Store;
@@ -246,7 +247,11 @@ async fn open(folder: &Path, step: Duration) -> (Client, watch::Sender<bool>) {
     let (stop, shutdown) = Shutdown::channel();
     tokio::spawn(engine.clone().work(shutdown.clone().told()));
     let changes = engine.changes().clone();
-    let gateway = Gateway::new(pipeline::build(engine, Metrics::new().unwrap()));
+    let gateway = Gateway::new(pipeline::build(
+        engine,
+        Metrics::new().unwrap(),
+        &Guards::default(),
+    ));
     let key = Key::random().unwrap();
     let waits = Waits::new(
         gateway.clone(),

@@ -84,7 +84,42 @@ pub enum Idempotency {
     None,
 }
 
+/// What a caller can call, as policies, limits and the audit know it. The methods of all services
+/// have different names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rpc {
+    /// `proton.v1.ProtonService`.
+    pub service: &'static str,
+    /// `CreateEnvironment`.
+    pub method: &'static str,
+    pub class: Class,
+}
+
+/// What kind of work an rpc is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Changes nothing.
+    Read,
+    Write,
+    /// Changes nothing, and lasts.
+    Wait,
+}
+
+impl Rpc {
+    /// The rpc with this method's name.
+    pub fn of(method: &str) -> Option<&'static Self> {
+        RPCS.iter().find(|rpc| rpc.method == method)
+    }
+}
+
+include!(concat!(env!("OUT_DIR"), "/rpcs.rs"));
+
 impl Operation {
+    /// The rpc of the operation.
+    pub fn rpc(self) -> &'static Rpc {
+        &RPCS[self as usize]
+    }
+
     /// What the operation is.
     pub fn policy(self) -> &'static Policy {
         &POLICIES[self as usize]
@@ -201,6 +236,13 @@ pub mod waits {
         /// The policy of the rpc with this name.
         pub fn of(name: &str) -> Option<&'static Self> {
             WAITS.iter().find(|wait| wait.name == name)
+        }
+
+        /// The longest pause between two polls of `operation`, in seconds: AWS's own waiters pause
+        /// no longer. Absent where no wait polls it.
+        pub fn longest_pause_seconds(operation: Operation) -> Option<u32> {
+            let polling = WAITS.iter().filter(|wait| wait.operation == operation);
+            polling.map(|wait| wait.delay_seconds).min()
         }
 
         /// What a status means for the wait, if it ends it.

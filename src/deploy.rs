@@ -59,15 +59,17 @@ impl Deploys {
             desired.validate()?;
         }
         let mut planned = self.plan(&desired, options, arrival)?;
+        let admission = self.waits.admit(desired.rpc(), &planned, arrival).await?;
         if planned.resumes() {
-            return Ok((DeployAction::Joined, self.waits.follow(planned).await?));
+            let told = self.waits.follow(planned, admission).await?;
+            return Ok((DeployAction::Joined, told));
         }
         let begin = self.clone().begin(desired.clone(), arrival.clone());
         let Begun { action, deployment } = self.ledger.once(&desired, key, begin).await?;
         if let Some(deployment) = deployment {
             planned.pin(deployment);
         }
-        Ok((action, self.waits.follow(planned).await?))
+        Ok((action, self.waits.follow(planned, admission).await?))
     }
 
     fn plan(

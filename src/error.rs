@@ -235,6 +235,16 @@ impl Error {
         Self::new(ErrorKind::QuotaExceeded { quota, limit }, message)
     }
 
+    /// The caller was known when its stream began, and has to prove again who it is.
+    pub fn reauthenticate() -> Self {
+        Self::new(
+            ErrorKind::Unauthenticated {
+                exception: "ExpiredTokenException",
+            },
+            "what the caller may do has changed, or its token has expired; open the stream again with a fresh token",
+        )
+    }
+
     /// The same for a request that stands in the field `name` of another one.
     pub fn in_field(mut self, name: &str) -> Self {
         if let ErrorKind::Invalid { violations, .. } = &mut *self.kind {

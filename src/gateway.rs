@@ -8,11 +8,13 @@ use tonic::Status;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-use crate::api::{Operation, Request, Response, Typed};
+use crate::admission::{Admission, Guards};
+use crate::api::{Operation, Request, Response, Rpc, Typed};
 use crate::auth::Principal;
 use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
+use crate::server::Peer;
 
 /// By which protocol a call came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Call {
     pub request: Request,
     pub door: Door,
     pub principal: Arc<Principal>,
+    /// Who is at the other end of the connection; nobody where no door was used.
+    pub peer: Arc<Peer>,
     /// Names the call in logs and in answers.
     pub request_id: String,
     /// When the caller stops waiting.
@@ -54,6 +58,7 @@ impl Call {
             request,
             door,
             principal: Arc::clone(&arrival.principal),
+            peer: Arc::clone(&arrival.peer),
             request_id: arrival.request_id.clone(),
             deadline: arrival.deadline,
         }
@@ -76,6 +81,7 @@ pub type Pipeline = BoxCloneSyncService<Call, Reply, Error>;
 pub struct Gateway {
     pipeline: Pipeline,
     budget: Budget,
+    guards: Guards,
 }
 
 impl Gateway {
@@ -85,7 +91,27 @@ impl Gateway {
 
     /// A gateway whose requests take no more than `budget`.
     pub fn within(pipeline: Pipeline, budget: Budget) -> Self {
-        Self { pipeline, budget }
+        Self {
+            pipeline,
+            budget,
+            guards: Guards::default(),
+        }
+    }
+
+    /// The same, with the guards that its pipeline has.
+    pub fn guarded_by(self, guards: Guards) -> Self {
+        Self { guards, ..self }
+    }
+
+    /// Lets a caller open a stream of `rpc` about what `request` names, or says why not.
+    pub async fn admit(
+        &self,
+        rpc: &str,
+        request: &Request,
+        arrival: &Arrival,
+    ) -> Result<Admission> {
+        let rpc = Rpc::of(rpc).ok_or_else(|| Error::internal("an rpc is not in the contract"))?;
+        self.guards.admit(rpc, request, arrival).await
     }
 
     /// What the requests of all doors may take.

@@ -1,5 +1,6 @@
 //! A gRPC gateway over the AWS Proton API, with an embedded, durable, Proton-compatible engine.
 
+pub mod admission;
 pub mod api;
 pub mod auth;
 pub mod backend;

@@ -9,6 +9,7 @@ use futures_util::{Stream, stream};
 use tonic::{Code, Request as Rpc, Response as Answer, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::admission::Admission;
 use crate::api::pb::paginator_service_server::PaginatorService;
 use crate::api::{Operation, Typed, pb};
 use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
@@ -46,6 +47,9 @@ trait Pages: Send + 'static {
     type List: List;
     type Page: Send + 'static;
 
+    /// The rpc's name.
+    const RPC: &'static str;
+
     fn parts(self) -> (Self::List, u64);
 
     fn page(page: <Self::List as Typed>::Response) -> Self::Page;
@@ -66,7 +70,7 @@ macro_rules! cap {
 
 /// Says for each list which field holds its items.
 macro_rules! pages {
-    ($($method:ident $stream:ident: $request:ident => $response:ident,
+    ($($rpc:ident $method:ident $stream:ident: $request:ident => $response:ident,
         $operation:ident($list:ident => $page:ident { $items:ident }) $(, $sized:ident)?;)+) => {
         $(impl List for pb::$list {
             fn token(&self) -> Option<&str> {
@@ -95,6 +99,8 @@ macro_rules! pages {
             type List = pb::$list;
             type Page = pb::$response;
 
+            const RPC: &'static str = stringify!($rpc);
+
             fn parts(self) -> (pb::$list, u64) {
                 (self.request.unwrap_or_default(), self.limit)
             }
@@ -121,47 +127,47 @@ macro_rules! pages {
 type PageStream<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
 
 pages! {
-    page_component_outputs PageComponentOutputsStream: PageComponentOutputsRequest => PageComponentOutputsResponse,
+    PageComponentOutputs page_component_outputs PageComponentOutputsStream: PageComponentOutputsRequest => PageComponentOutputsResponse,
         ListComponentOutputs(ListComponentOutputsRequest => ListComponentOutputsResponse { outputs });
-    page_component_provisioned_resources PageComponentProvisionedResourcesStream: PageComponentProvisionedResourcesRequest => PageComponentProvisionedResourcesResponse,
+    PageComponentProvisionedResources page_component_provisioned_resources PageComponentProvisionedResourcesStream: PageComponentProvisionedResourcesRequest => PageComponentProvisionedResourcesResponse,
         ListComponentProvisionedResources(ListComponentProvisionedResourcesRequest => ListComponentProvisionedResourcesResponse { provisioned_resources });
-    page_components PageComponentsStream: PageComponentsRequest => PageComponentsResponse,
+    PageComponents page_components PageComponentsStream: PageComponentsRequest => PageComponentsResponse,
         ListComponents(ListComponentsRequest => ListComponentsResponse { components }), sized;
-    page_deployments PageDeploymentsStream: PageDeploymentsRequest => PageDeploymentsResponse,
+    PageDeployments page_deployments PageDeploymentsStream: PageDeploymentsRequest => PageDeploymentsResponse,
         ListDeployments(ListDeploymentsRequest => ListDeploymentsResponse { deployments }), sized;
-    page_environment_account_connections PageEnvironmentAccountConnectionsStream: PageEnvironmentAccountConnectionsRequest => PageEnvironmentAccountConnectionsResponse,
+    PageEnvironmentAccountConnections page_environment_account_connections PageEnvironmentAccountConnectionsStream: PageEnvironmentAccountConnectionsRequest => PageEnvironmentAccountConnectionsResponse,
         ListEnvironmentAccountConnections(ListEnvironmentAccountConnectionsRequest => ListEnvironmentAccountConnectionsResponse { environment_account_connections }), sized;
-    page_environment_outputs PageEnvironmentOutputsStream: PageEnvironmentOutputsRequest => PageEnvironmentOutputsResponse,
+    PageEnvironmentOutputs page_environment_outputs PageEnvironmentOutputsStream: PageEnvironmentOutputsRequest => PageEnvironmentOutputsResponse,
         ListEnvironmentOutputs(ListEnvironmentOutputsRequest => ListEnvironmentOutputsResponse { outputs });
-    page_environment_provisioned_resources PageEnvironmentProvisionedResourcesStream: PageEnvironmentProvisionedResourcesRequest => PageEnvironmentProvisionedResourcesResponse,
+    PageEnvironmentProvisionedResources page_environment_provisioned_resources PageEnvironmentProvisionedResourcesStream: PageEnvironmentProvisionedResourcesRequest => PageEnvironmentProvisionedResourcesResponse,
         ListEnvironmentProvisionedResources(ListEnvironmentProvisionedResourcesRequest => ListEnvironmentProvisionedResourcesResponse { provisioned_resources });
-    page_environment_template_versions PageEnvironmentTemplateVersionsStream: PageEnvironmentTemplateVersionsRequest => PageEnvironmentTemplateVersionsResponse,
+    PageEnvironmentTemplateVersions page_environment_template_versions PageEnvironmentTemplateVersionsStream: PageEnvironmentTemplateVersionsRequest => PageEnvironmentTemplateVersionsResponse,
         ListEnvironmentTemplateVersions(ListEnvironmentTemplateVersionsRequest => ListEnvironmentTemplateVersionsResponse { template_versions }), sized;
-    page_environment_templates PageEnvironmentTemplatesStream: PageEnvironmentTemplatesRequest => PageEnvironmentTemplatesResponse,
+    PageEnvironmentTemplates page_environment_templates PageEnvironmentTemplatesStream: PageEnvironmentTemplatesRequest => PageEnvironmentTemplatesResponse,
         ListEnvironmentTemplates(ListEnvironmentTemplatesRequest => ListEnvironmentTemplatesResponse { templates }), sized;
-    page_environments PageEnvironmentsStream: PageEnvironmentsRequest => PageEnvironmentsResponse,
+    PageEnvironments page_environments PageEnvironmentsStream: PageEnvironmentsRequest => PageEnvironmentsResponse,
         ListEnvironments(ListEnvironmentsRequest => ListEnvironmentsResponse { environments }), sized;
-    page_repositories PageRepositoriesStream: PageRepositoriesRequest => PageRepositoriesResponse,
+    PageRepositories page_repositories PageRepositoriesStream: PageRepositoriesRequest => PageRepositoriesResponse,
         ListRepositories(ListRepositoriesRequest => ListRepositoriesResponse { repositories }), sized;
-    page_repository_sync_definitions PageRepositorySyncDefinitionsStream: PageRepositorySyncDefinitionsRequest => PageRepositorySyncDefinitionsResponse,
+    PageRepositorySyncDefinitions page_repository_sync_definitions PageRepositorySyncDefinitionsStream: PageRepositorySyncDefinitionsRequest => PageRepositorySyncDefinitionsResponse,
         ListRepositorySyncDefinitions(ListRepositorySyncDefinitionsRequest => ListRepositorySyncDefinitionsResponse { sync_definitions });
-    page_service_instance_outputs PageServiceInstanceOutputsStream: PageServiceInstanceOutputsRequest => PageServiceInstanceOutputsResponse,
+    PageServiceInstanceOutputs page_service_instance_outputs PageServiceInstanceOutputsStream: PageServiceInstanceOutputsRequest => PageServiceInstanceOutputsResponse,
         ListServiceInstanceOutputs(ListServiceInstanceOutputsRequest => ListServiceInstanceOutputsResponse { outputs });
-    page_service_instance_provisioned_resources PageServiceInstanceProvisionedResourcesStream: PageServiceInstanceProvisionedResourcesRequest => PageServiceInstanceProvisionedResourcesResponse,
+    PageServiceInstanceProvisionedResources page_service_instance_provisioned_resources PageServiceInstanceProvisionedResourcesStream: PageServiceInstanceProvisionedResourcesRequest => PageServiceInstanceProvisionedResourcesResponse,
         ListServiceInstanceProvisionedResources(ListServiceInstanceProvisionedResourcesRequest => ListServiceInstanceProvisionedResourcesResponse { provisioned_resources });
-    page_service_instances PageServiceInstancesStream: PageServiceInstancesRequest => PageServiceInstancesResponse,
+    PageServiceInstances page_service_instances PageServiceInstancesStream: PageServiceInstancesRequest => PageServiceInstancesResponse,
         ListServiceInstances(ListServiceInstancesRequest => ListServiceInstancesResponse { service_instances }), sized;
-    page_service_pipeline_outputs PageServicePipelineOutputsStream: PageServicePipelineOutputsRequest => PageServicePipelineOutputsResponse,
+    PageServicePipelineOutputs page_service_pipeline_outputs PageServicePipelineOutputsStream: PageServicePipelineOutputsRequest => PageServicePipelineOutputsResponse,
         ListServicePipelineOutputs(ListServicePipelineOutputsRequest => ListServicePipelineOutputsResponse { outputs });
-    page_service_pipeline_provisioned_resources PageServicePipelineProvisionedResourcesStream: PageServicePipelineProvisionedResourcesRequest => PageServicePipelineProvisionedResourcesResponse,
+    PageServicePipelineProvisionedResources page_service_pipeline_provisioned_resources PageServicePipelineProvisionedResourcesStream: PageServicePipelineProvisionedResourcesRequest => PageServicePipelineProvisionedResourcesResponse,
         ListServicePipelineProvisionedResources(ListServicePipelineProvisionedResourcesRequest => ListServicePipelineProvisionedResourcesResponse { provisioned_resources });
-    page_service_template_versions PageServiceTemplateVersionsStream: PageServiceTemplateVersionsRequest => PageServiceTemplateVersionsResponse,
+    PageServiceTemplateVersions page_service_template_versions PageServiceTemplateVersionsStream: PageServiceTemplateVersionsRequest => PageServiceTemplateVersionsResponse,
         ListServiceTemplateVersions(ListServiceTemplateVersionsRequest => ListServiceTemplateVersionsResponse { template_versions }), sized;
-    page_service_templates PageServiceTemplatesStream: PageServiceTemplatesRequest => PageServiceTemplatesResponse,
+    PageServiceTemplates page_service_templates PageServiceTemplatesStream: PageServiceTemplatesRequest => PageServiceTemplatesResponse,
         ListServiceTemplates(ListServiceTemplatesRequest => ListServiceTemplatesResponse { templates }), sized;
-    page_services PageServicesStream: PageServicesRequest => PageServicesResponse,
+    PageServices page_services PageServicesStream: PageServicesRequest => PageServicesResponse,
         ListServices(ListServicesRequest => ListServicesResponse { services }), sized;
-    page_tags_for_resource PageTagsForResourceStream: PageTagsForResourceRequest => PageTagsForResourceResponse,
+    PageTagsForResource page_tags_for_resource PageTagsForResourceStream: PageTagsForResourceRequest => PageTagsForResourceResponse,
         ListTagsForResource(ListTagsForResourceRequest => ListTagsForResourceResponse { tags }), sized;
 }
 
@@ -171,6 +177,7 @@ struct Reading<L: List> {
     operation: Operation,
     /// Whose list it is. A page has the time of a call, however long the stream lasts.
     arrival: Arrival,
+    admission: Admission,
     /// For the next page; absent at the end.
     next: Option<L>,
     /// Items that may still come; absent where there is no limit.
@@ -207,6 +214,7 @@ impl<L: List> Reading<L> {
         let Some(mut request) = self.next.take() else {
             return Ok(None);
         };
+        self.admission.check()?;
         match self.left {
             Some(0) => return Ok(None),
             Some(left) => request.cap(left),
@@ -275,10 +283,16 @@ impl Paginator {
         let (_, extensions, message) = request.into_parts();
         let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
         let (list, limit) = message.parts();
+        let admission = self
+            .gateway
+            .admit(P::RPC, &list.clone().into_request(), &arrival)
+            .await
+            .map_err(|error| status::of(&error, Some(operation), &arrival.request_id))?;
         let mut reading = Reading {
             gateway: self.gateway.clone(),
             operation,
             arrival,
+            admission,
             next: Some(list),
             left: (limit > 0).then_some(limit),
             seen: Seen::default(),

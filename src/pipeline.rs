@@ -9,12 +9,13 @@ pub mod validate;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder};
 
+use crate::admission::Guards;
 use crate::error::Error;
 use crate::gateway::{Call, Pipeline, Reply};
 use crate::telemetry::Metrics;
 
 /// Builds the pipeline over `backend`, outermost layer first.
-pub fn build<B>(backend: B, metrics: Metrics) -> Pipeline
+pub fn build<B>(backend: B, metrics: Metrics, _guards: &Guards) -> Pipeline
 where
     B: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     B::Future: Send + 'static,

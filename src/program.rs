@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
 
+use crate::admission::Guards;
 use crate::backend::aws::{self, Aws};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
@@ -78,15 +79,17 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let health = Health::default();
     let (stop, shutdown) = Shutdown::channel();
     let mut parts = JoinSet::new();
+    let guards = Guards::default();
     let (pipeline, changes) = backend(
         &config,
         metrics.clone(),
+        &guards,
         health.clone(),
         &shutdown,
         &mut parts,
     )
     .await?;
-    let gateway = Gateway::new(pipeline);
+    let gateway = Gateway::new(pipeline).guarded_by(guards);
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
         None => Key::random(),
@@ -213,6 +216,7 @@ fn open(
 async fn backend(
     config: &Config,
     metrics: Metrics,
+    guards: &Guards,
     health: Health,
     shutdown: &Shutdown,
     parts: &mut JoinSet<Part>,
@@ -233,7 +237,7 @@ async fn backend(
             );
             let aws = Aws::connect(settings).await;
             let changes = aws.changes().clone();
-            Ok((pipeline::build(aws, metrics), changes))
+            Ok((pipeline::build(aws, metrics, guards), changes))
         }
         Some(own) => {
             let store = Store::open(&own.state_dir).map_err(|error| error.to_string())?;
@@ -265,7 +269,7 @@ async fn backend(
                 }
             });
             let changes = engine.changes().clone();
-            Ok((pipeline::build(engine, metrics), changes))
+            Ok((pipeline::build(engine, metrics, guards), changes))
         }
     }
 }

@@ -5,6 +5,7 @@ mod fields;
 mod messages;
 mod operations;
 mod options;
+mod rpcs;
 mod values;
 mod waits;
 
@@ -27,6 +28,8 @@ pub struct Contract {
     /// Names of messages that no operation uses and that have sensitive fields.
     pub opaque: Vec<String>,
     pub waits: Vec<Wait>,
+    /// What callers can call, of all services.
+    pub rpcs: Vec<Rpc>,
     pub enums: Vec<Enum>,
     pub formats: Vec<Format>,
 }
@@ -123,6 +126,19 @@ pub struct Enum {
     pub values: Vec<(i32, String)>,
 }
 
+/// What a caller can call.
+#[derive(Debug)]
+pub struct Rpc {
+    /// `proton.v1.ProtonService`.
+    pub service: String,
+    /// `CreateEnvironment`.
+    pub method: String,
+    /// It changes nothing.
+    pub reads: bool,
+    /// It is a wait.
+    pub waits: bool,
+}
+
 /// A wait.
 #[derive(Debug)]
 pub struct Wait {
@@ -203,6 +219,7 @@ impl Contract {
             messages,
             opaque,
             waits,
+            rpcs: rpcs::read(pool),
             enums,
             formats,
         })

@@ -12,6 +12,7 @@ mod calls;
 mod contract;
 mod docs;
 mod json;
+mod rpcs;
 mod rules;
 mod sdk;
 mod waits;
@@ -78,6 +79,7 @@ pub fn outputs(contract: &Contract) -> Vec<Output> {
     vec![
         ("calls.rs", calls::emit(contract)),
         ("json.rs", json::emit(contract)),
+        ("rpcs.rs", rpcs::emit(contract)),
         ("rules.rs", rules::emit(contract)),
         ("sdk.rs", sdk::emit(contract)),
         ("waits.rs", waits::emit(contract)),

@@ -1,5 +1,6 @@
 //! The order of the layers, pinned by what only this order can show.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tower::ServiceExt;
@@ -19,6 +20,7 @@ fn call(name: &str, deadline: Instant) -> Call {
         request,
         door: Door::Grpc,
         principal: Principal::anonymous(),
+        peer: Arc::default(),
         request_id: "test".to_owned(),
         deadline,
     }
@@ -36,7 +38,7 @@ fn pipeline(metrics: Metrics) -> Pipeline {
             upstream_request_id: None,
         })
     });
-    build(backend, metrics)
+    build(backend, metrics, &Guards::default())
 }
 
 #[tokio::test]
@@ -83,7 +85,7 @@ async fn a_passed_deadline_comes_before_validation() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_backend_ends_at_the_deadline() {
     let backend = tower::service_fn(|_: Call| std::future::pending::<Result<Reply, Error>>());
-    let error = build(backend, Metrics::new().unwrap())
+    let error = build(backend, Metrics::new().unwrap(), &Guards::default())
         .oneshot(call("prod", soon()))
         .await
         .unwrap_err();

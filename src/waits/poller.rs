@@ -13,7 +13,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Settings;
-use crate::api::{Request, Response};
+use crate::api::waits::WaitPolicy;
+use crate::api::{Operation, Request, Response};
 use crate::auth::Principal;
 use crate::changes::Changes;
 use crate::edge::Arrival;
@@ -111,14 +112,8 @@ impl Pollers {
         }
     }
 
-    fn pause(&self, round: usize) -> Duration {
-        let pauses = &self.settings.pauses;
-        pauses
-            .get(round)
-            .or(pauses.last())
-            .copied()
-            .unwrap_or(STRETCHED)
-            .max(GAP)
+    fn pause(&self, round: usize, operation: Operation) -> Duration {
+        pause(&self.settings.pauses, round, operation)
     }
 
     /// Takes the poller out if nobody watches. Watchers come under the same lock.
@@ -156,6 +151,7 @@ struct Job {
 
 impl Job {
     async fn run(self) {
+        let operation = self.request.operation();
         let mut round = 0;
         let mut throttled: u32 = 0;
         loop {
@@ -171,12 +167,12 @@ impl Job {
                 }
                 _ => {
                     throttled = 0;
-                    self.pollers.pause(round)
+                    self.pollers.pause(round, operation)
                 }
             };
             self.tell(began, outcome);
             round += 1;
-            let first = self.pollers.pause(0).min(pause);
+            let first = self.pollers.pause(0, operation).min(pause);
             tokio::select! {
                 () = sleep_until(began + pause) => {}
                 // While the upstream throttles, nobody hurries it.
@@ -217,5 +213,36 @@ impl Job {
                 changes,
             }));
         });
+    }
+}
+
+/// The pause after so many polls of `operation`: the configured one, and never longer than that of
+/// AWS's own waiter.
+fn pause(pauses: &[Duration], round: usize, operation: Operation) -> Duration {
+    let longest = WaitPolicy::longest_pause_seconds(operation)
+        .map_or(STRETCHED, |seconds| Duration::from_secs(seconds.into()));
+    pauses
+        .get(round)
+        .or(pauses.last())
+        .copied()
+        .unwrap_or(STRETCHED)
+        .min(longest)
+        .max(GAP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::waits::WAITS;
+
+    #[test]
+    fn no_pause_is_longer_than_that_of_awss_own_waiter() {
+        let long = [Duration::from_secs(1), Duration::from_secs(3600)];
+        for wait in &WAITS {
+            let delay = Duration::from_secs(wait.delay_seconds.into());
+            assert_eq!(pause(&long, 0, wait.operation), long[0], "{}", wait.name);
+            assert!(pause(&long, 1, wait.operation) <= delay, "{}", wait.name);
+            assert!(pause(&long, 9, wait.operation) >= Duration::from_secs(2));
+        }
     }
 }

@@ -11,6 +11,7 @@ use tonic::{Request as Rpc, Response as Answer, Status};
 
 use super::Waits;
 use super::stream::{Waiting, Wanted};
+use crate::admission::Admission;
 use crate::api::pb::wait_service_server::WaitService;
 use crate::api::waits::WaitPolicy;
 use crate::api::{Request, pb};
@@ -191,24 +192,38 @@ impl Waits {
             fails: W::FAILS,
             outputs: false,
         };
-        let told = match self.plan(message, manner, &arrival) {
-            Ok(planned) => self.follow(planned).await,
-            Err(error) => Err(error),
+        let told = async {
+            let planned = self.plan(message, manner, &arrival)?;
+            let admission = self.admit(W::NAME, &planned, &arrival).await?;
+            self.follow(planned, admission).await
         };
-        let told = told.map_err(|error| status::of(&error, None, &arrival.request_id))?;
+        let told = told
+            .await
+            .map_err(|error| status::of(&error, None, &arrival.request_id))?;
         Ok(Answer::new(Box::pin(told.map(|event| event.map(W::event)))))
+    }
+
+    /// Lets the caller wait, by the rpc that it called.
+    pub(crate) async fn admit(
+        &self,
+        rpc: &str,
+        planned: &Planned,
+        arrival: &Arrival,
+    ) -> Result<Admission> {
+        let polled = &planned.wanted.polled;
+        self.gateway.admit(rpc, polled, arrival).await
     }
 
     /// Opens the stream of a wait. What is not there is the answer of the call itself: there is no
     /// stream then.
-    pub(crate) async fn follow(&self, planned: Planned) -> Result<Told> {
+    pub(crate) async fn follow(&self, planned: Planned, admission: Admission) -> Result<Told> {
         let Planned {
             wanted,
             published_under,
         } = planned;
         let key = wanted.polled.key();
         let watcher = self.pollers.watch(key, &published_under, &wanted.polled);
-        let waiting = Waiting::open(self.clone(), wanted, watcher).await?;
+        let waiting = Waiting::open(self.clone(), wanted, watcher, admission).await?;
         Ok(Box::pin(stream::unfold(
             waiting,
             |mut waiting| async move {
@@ -243,9 +258,7 @@ impl Waits {
         )?;
         let policy =
             WaitPolicy::of(W::NAME).ok_or_else(|| Error::internal("a wait has no policy"))?;
-        let mut wait = manner.rpc.as_bytes().to_vec();
-        wait.push(0);
-        wait.extend(polled.key());
+        let wait = bound(manner.rpc, &arrival.principal.id, &polled);
         let position = match options.resume_token.as_str() {
             "" => None,
             token => Some(self.settings.key.open(token, &wait, SystemTime::now())?),
@@ -269,6 +282,17 @@ impl Waits {
             published_under: message.published_under().to_owned(),
         })
     }
+}
+
+/// What a resume token is bound to: the rpc, the caller and the resource.
+fn bound(rpc: &str, caller: &str, polled: &Request) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in [rpc.as_bytes(), caller.as_bytes(), &polled.key()] {
+        // With its length before it, no part is taken for the next one.
+        bytes.extend((part.len() as u64).to_be_bytes());
+        bytes.extend(part);
+    }
+    bytes
 }
 
 /// A duration of a request, if it is between the two limits.

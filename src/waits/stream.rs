@@ -18,6 +18,7 @@ use super::Waits;
 use super::deployment::resource;
 use super::poller::{Seen, Watcher};
 use super::token::Position;
+use crate::admission::Admission;
 use crate::api::waits::{Outcome, WaitPolicy};
 use crate::api::{Request, Response, pb};
 use crate::clock::timestamp;
@@ -52,6 +53,7 @@ pub(super) struct Waiting {
     waits: Waits,
     wanted: Wanted,
     watcher: Watcher,
+    admission: Admission,
     drain: BoxFuture<'static, ()>,
     began: Instant,
     position: Position,
@@ -79,7 +81,12 @@ fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
 impl Waiting {
     /// Waits for a first look at the resource. An error here is the answer of the call: there is
     /// no stream.
-    pub(super) async fn open(waits: Waits, wanted: Wanted, watcher: Watcher) -> Result<Self> {
+    pub(super) async fn open(
+        waits: Waits,
+        wanted: Wanted,
+        watcher: Watcher,
+        admission: Admission,
+    ) -> Result<Self> {
         let began = Instant::now();
         let drain = Box::pin(waits.shutdown.clone().told());
         let mut waiting = Self {
@@ -88,6 +95,7 @@ impl Waiting {
             waits,
             wanted,
             watcher,
+            admission,
             drain,
             began,
             shown: false,
@@ -183,6 +191,7 @@ impl Waiting {
                     }
                 }
                 () = &mut self.drain => self.close(End::Drain).await,
+                () = self.admission.over() => self.close(End::Reauthenticate).await,
                 () = sleep_until(close_at) => self.close(reason).await,
                 () = sleep_until(self.heartbeat_at) => {
                     let heartbeat = pb::WaitHeartbeat {
@@ -355,6 +364,7 @@ impl Waiting {
         let reason = match end {
             End::Deadline => pb::WaitClosingReason::Deadline,
             End::Drain => pb::WaitClosingReason::Drain,
+            End::Reauthenticate => pb::WaitClosingReason::Reauthenticate,
             End::TimedOut => {
                 let message = "the maximum duration of the wait has passed".to_owned();
                 let last = self.last.clone();
@@ -409,6 +419,7 @@ impl Waiting {
 enum End {
     Deadline,
     Drain,
+    Reauthenticate,
     TimedOut,
 }
 

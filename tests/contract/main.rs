@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use proton_gateway::api::{Cache, Idempotency, OPERATIONS_DOCUMENT, Operation, Request};
+use proton_gateway::api::{
+    Cache, Class, Idempotency, OPERATIONS_DOCUMENT, Operation, RPCS, Request,
+};
 use serde_json::json;
 
 const MODEL: &str = include_str!("model.txt");
@@ -232,4 +234,20 @@ fn operations_document() {
     );
     let rows = checked_in.lines().filter(|line| line.starts_with("| "));
     assert_eq!(rows.count(), 1 + Operation::ALL.len());
+}
+
+#[test]
+fn the_rpcs_are_those_of_all_services_and_their_methods_have_different_names() {
+    let count = |service: &str| RPCS.iter().filter(|rpc| rpc.service == service).count();
+    assert_eq!(count("proton.v1.ProtonService"), 87);
+    assert_eq!(count("proton.v1.WaitService"), 12);
+    assert_eq!(count("proton.v1.PaginatorService"), 21);
+    let methods: BTreeSet<_> = RPCS.iter().map(|rpc| rpc.method).collect();
+    assert_eq!(methods.len(), RPCS.len());
+    for operation in Operation::ALL {
+        let rpc = operation.rpc();
+        assert_eq!(rpc.method, operation.name());
+        let reads = operation.policy().idempotency == Idempotency::Read;
+        assert_eq!(rpc.class == Class::Read, reads, "{}", rpc.method);
+    }
 }

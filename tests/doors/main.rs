@@ -11,6 +11,7 @@ mod upstream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proton_gateway::admission::Guards;
 use proton_gateway::api::{Response, pb};
 use proton_gateway::changes::Changes;
 use proton_gateway::edge::budget::Budget;
@@ -38,7 +39,10 @@ fn gateway_within(outcome: Result<Response, Error>, budget: Budget) -> Gateway {
             })
         }
     });
-    Gateway::within(pipeline::build(backend, Metrics::new().unwrap()), budget)
+    Gateway::within(
+        pipeline::build(backend, Metrics::new().unwrap(), &Guards::default()),
+        budget,
+    )
 }
 
 fn waits(gateway: Gateway) -> Waits {

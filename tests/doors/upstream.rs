@@ -7,6 +7,7 @@ use aws_credential_types::Credentials;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use proton_gateway::admission::Guards;
 use proton_gateway::api::pb;
 use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
 use proton_gateway::backend::aws::Aws;
@@ -33,6 +34,7 @@ async fn forwarding_to(url: String) -> Gateway {
     Gateway::new(pipeline::build(
         Aws::with_config(&config),
         Metrics::new().unwrap(),
+        &Guards::default(),
     ))
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
+use proton_gateway::admission::Guards;
 use proton_gateway::api::{Typed, pb};
 use proton_gateway::backend::aws::Aws;
 use proton_gateway::backend::engine::bucket::Buckets;
@@ -74,7 +75,11 @@ impl World {
             quotas,
         };
         let engine = Engine::new(store, Arc::new(clock.clone()), settings);
-        let direct = Gateway::new(pipeline::build(engine.clone(), Metrics::new().unwrap()));
+        let direct = Gateway::new(pipeline::build(
+            engine.clone(),
+            Metrics::new().unwrap(),
+            &Guards::default(),
+        ));
         let (stop, shutdown) = Shutdown::channel();
         let (gateway, changes) = match backend {
             Backend::InMemory | Backend::OnDisk => (direct, engine.changes().clone()),
@@ -93,7 +98,11 @@ impl World {
                     .await;
                 let aws = Aws::with_config(&config);
                 let changes = aws.changes().clone();
-                let gateway = Gateway::new(pipeline::build(aws, Metrics::new().unwrap()));
+                let gateway = Gateway::new(pipeline::build(
+                    aws,
+                    Metrics::new().unwrap(),
+                    &Guards::default(),
+                ));
                 (gateway, changes)
             }
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use proton_gateway::admission::Guards;
 use proton_gateway::api::pb::paginator_service_client::PaginatorServiceClient;
 use proton_gateway::api::{Request, Response, pb};
 use proton_gateway::changes::Changes;
@@ -127,7 +128,11 @@ fn scripted(token: fn(usize) -> String) -> (Client, Arc<AtomicUsize>) {
             })
         }
     });
-    let gateway = Gateway::new(pipeline::build(backend, Metrics::new().unwrap()));
+    let gateway = Gateway::new(pipeline::build(
+        backend,
+        Metrics::new().unwrap(),
+        &Guards::default(),
+    ));
     let (stop, shutdown) = Shutdown::channel();
     // Nothing is stopped in these tests.
     std::mem::forget(stop);

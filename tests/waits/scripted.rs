@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use proton_gateway::admission::Guards;
 use proton_gateway::api::{Operation, Response, pb};
 use proton_gateway::changes::Changes;
 use proton_gateway::error::{Error, ErrorKind, Origin};
@@ -72,7 +73,11 @@ impl Upstream {
                 })
             }
         });
-        let gateway = Gateway::new(pipeline::build(backend, Metrics::new().unwrap()));
+        let gateway = Gateway::new(pipeline::build(
+            backend,
+            Metrics::new().unwrap(),
+            &Guards::default(),
+        ));
         let settings = Settings::with_key(Key::random().unwrap());
         open(
             gateway,

@@ -49,6 +49,19 @@ fn summary(method: &MethodDescriptor) -> String {
     }
 }
 
+/// The rpc's `idempotency_level`.
+pub fn level(method: &MethodDescriptor) -> &'static str {
+    let level = method
+        .options()
+        .get_field_by_name("idempotency_level")
+        .and_then(|level| level.as_enum_number());
+    match level {
+        Some(1) => "NoSideEffects",
+        Some(2) => "Idempotent",
+        _ => "Unknown",
+    }
+}
+
 fn operation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Operation, ContractError> {
     let place = place_of_method(method);
     let options = method.options();
@@ -58,14 +71,6 @@ fn operation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Operati
             "the option proton.policy.v1.operation is missing",
         ));
     };
-    let level = match options
-        .get_field_by_name("idempotency_level")
-        .and_then(|level| level.as_enum_number())
-    {
-        Some(1) => "NoSideEffects",
-        Some(2) => "Idempotent",
-        _ => "Unknown",
-    };
     let request = method.input();
     let has = |name: &str| request.get_field_by_name(name).is_some();
     let operation = Operation {
@@ -73,7 +78,7 @@ fn operation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Operati
         name: method.name().to_owned(),
         method: method.name().to_snake_case(),
         summary: summary(method),
-        level: level.to_owned(),
+        level: level(method).to_owned(),
         resource: text(&get(&policy, "resource")),
         named_by: texts(&get(&policy, "named_by")),
         cache: choice(pool, &policy, "cache", "CacheClass"),

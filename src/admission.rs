@@ -1,0 +1,63 @@
+//! What is asked of whoever opens a call or a stream.
+//!
+//! The guards of calls are layers of the pipeline. A stream is no call: what it polls, the gateway
+//! asks for itself. So it is admitted here, by the same guards, and leaves when it may no longer
+//! stay.
+
+use std::time::SystemTime;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+
+use crate::api::{Request, Rpc};
+use crate::edge::Arrival;
+use crate::error::{Error, Result};
+
+/// The guards of calls and streams. Clones share them.
+#[derive(Clone, Default)]
+pub struct Guards {}
+
+impl Guards {
+    /// Lets a caller open a stream of `rpc` about what `request` names, or says why not.
+    pub async fn admit(
+        &self,
+        rpc: &'static Rpc,
+        request: &Request,
+        arrival: &Arrival,
+    ) -> Result<Admission> {
+        let _ = (rpc, request);
+        let expires = arrival.principal.expires;
+        let over = async move {
+            match expires {
+                Some(at) => {
+                    let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+                    tokio::time::sleep(left).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        Ok(Admission {
+            over: over.boxed().shared(),
+        })
+    }
+}
+
+/// Held by a stream as long as it lasts.
+pub struct Admission {
+    over: Shared<BoxFuture<'static, ()>>,
+}
+
+impl Admission {
+    /// Returns when the caller has to prove again who it is.
+    pub async fn over(&self) {
+        self.over.clone().await;
+    }
+
+    /// An error if the caller has to prove again who it is.
+    pub fn check(&self) -> Result<()> {
+        match self.over().now_or_never() {
+            None => Ok(()),
+            Some(()) => Err(Error::reauthenticate()),
+        }
+    }
+}
