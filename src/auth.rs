@@ -12,6 +12,9 @@ pub struct Principal {
     pub method: Method,
     /// Names of the roles that it was given, built in or of the platform's own.
     pub roles: BTreeSet<String>,
+    /// What it is confined to, whatever its roles allow: `read`, `write`, `wait`, or names of rpcs.
+    /// Empty: to nothing.
+    pub scopes: BTreeSet<String>,
     /// What else is known of it, for policies and for session tags.
     pub attributes: BTreeMap<String, String>,
     /// When it has to prove again who it is.
@@ -57,6 +60,7 @@ impl Principal {
             id: id.to_owned(),
             method,
             roles: BTreeSet::new(),
+            scopes: BTreeSet::new(),
             attributes: BTreeMap::new(),
             expires: None,
         }

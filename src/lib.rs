@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod pages;
 pub mod pipeline;
 pub mod program;
+pub mod reload;
 pub mod server;
 pub mod telemetry;
 pub mod waits;

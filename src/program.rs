@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
 
@@ -19,6 +20,7 @@ use crate::config::{AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::{Gateway, Pipeline};
 use crate::pipeline;
+use crate::reload::Reload;
 use crate::server::{self, DRAIN, Shutdown};
 use crate::telemetry::{self, Metrics};
 use crate::waits::{self, Key, Waits};
@@ -65,6 +67,32 @@ fn signalled() -> Result<impl Future<Output = ()>, String> {
     })
 }
 
+/// Asks for all files to be looked at whenever the process is told to (SIGHUP).
+async fn hang_ups(ask: watch::Sender<()>, shutdown: Shutdown) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signals = signal(SignalKind::hangup());
+    if let Err(error) = &signals {
+        tracing::warn!(cause = %error, "SIGHUP cannot be awaited; files are looked at from time to time");
+    }
+    let stop = shutdown.told();
+    tokio::pin!(stop);
+    loop {
+        let hung_up = async {
+            match &mut signals {
+                Ok(signals) => signals.recv().await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = &mut stop => return,
+            _ = hung_up => {
+                tracing::info!(signal = "SIGHUP", "looking for changed files");
+                ask.send_replace(());
+            }
+        }
+    }
+}
+
 /// Serves until `stopped` returns.
 async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), String> {
     // Bound first: a port that is taken is known before anything is opened.
@@ -78,7 +106,9 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
     let health = Health::default();
     let (stop, shutdown) = Shutdown::channel();
+    let (ask, _reload) = Reload::channel();
     let mut parts = JoinSet::new();
+    spawn(&mut parts, "the reloader", hang_ups(ask, shutdown.clone()));
     let guards = Guards::default();
     let (pipeline, changes) = backend(
         &config,
