@@ -65,7 +65,8 @@ impl Deploys {
             return Ok((DeployAction::Joined, told));
         }
         let begin = self.clone().begin(desired.clone(), arrival.clone());
-        let Begun { action, deployment } = self.ledger.once(&desired, key, begin).await?;
+        let caller = &arrival.principal.id;
+        let Begun { action, deployment } = self.ledger.once(caller, &desired, key, begin).await?;
         if let Some(deployment) = deployment {
             planned.pin(deployment);
         }

@@ -41,10 +41,13 @@ impl Begun {
 
 type Outcome = Shared<BoxFuture<'static, Result<Begun>>>;
 
+/// Whose key it is, for which rpc, and the key: callers know nothing of each other's.
+type Name = (String, &'static str, String);
+
 /// The deploys that callers gave a key. Clones share them.
 #[derive(Clone)]
 pub struct Ledger {
-    entries: Cache<String, Arc<Entry>>,
+    entries: Cache<Name, Arc<Entry>>,
 }
 
 /// One key.
@@ -69,6 +72,7 @@ impl Ledger {
     /// so. What failed is forgotten.
     pub async fn once(
         &self,
+        caller: &str,
         desired: &Desired,
         key: Option<String>,
         begin: impl Future<Output = Result<Begun>> + Send + 'static,
@@ -76,7 +80,7 @@ impl Ledger {
         let Some(key) = key else {
             return detached(begin).await;
         };
-        let key = format!("{}\0{key}", desired.rpc());
+        let key = (caller.to_owned(), desired.rpc(), key);
         let fingerprint = desired.fingerprint();
         let fresh = async {
             Arc::new(Entry {
