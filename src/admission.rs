@@ -12,10 +12,14 @@ use futures_util::future::{BoxFuture, Shared};
 use crate::api::{Request, Rpc};
 use crate::edge::Arrival;
 use crate::error::{Error, Result};
+use crate::upstream::Identities;
 
 /// The guards of calls and streams. Clones share them.
 #[derive(Clone, Default)]
-pub struct Guards {}
+pub struct Guards {
+    /// As whom the upstream is asked.
+    pub identities: Identities,
+}
 
 impl Guards {
     /// Lets a caller open a stream of `rpc` about what `request` names, or says why not.

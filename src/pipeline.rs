@@ -3,6 +3,7 @@
 //! Each layer asks `call.operation.policy()`; none knows an operation by name.
 
 pub mod deadline;
+pub mod identify;
 pub mod observe;
 pub mod validate;
 
@@ -15,7 +16,7 @@ use crate::gateway::{Call, Pipeline, Reply};
 use crate::telemetry::Metrics;
 
 /// Builds the pipeline over `backend`, outermost layer first.
-pub fn build<B>(backend: B, metrics: Metrics, _guards: &Guards) -> Pipeline
+pub fn build<B>(backend: B, metrics: Metrics, guards: &Guards) -> Pipeline
 where
     B: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     B::Future: Send + 'static,
@@ -25,6 +26,8 @@ where
         .layer(observe::ObserveLayer::new(metrics))
         // Before all work: nothing is done for a caller who no longer waits.
         .layer(deadline::DeadlineLayer)
+        // Before all that is kept for one upstream or one role, and must not be shared.
+        .layer(identify::IdentifyLayer::new(guards.identities.clone()))
         // Before the backend: a request that the model forbids never reaches it.
         .layer(validate::ValidateLayer)
         .service(backend);

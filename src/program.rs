@@ -109,7 +109,9 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let (ask, _reload) = Reload::channel();
     let mut parts = JoinSet::new();
     spawn(&mut parts, "the reloader", hang_ups(ask, shutdown.clone()));
-    let guards = Guards::default();
+    let guards = Guards {
+        identities: config.identities(),
+    };
     let (pipeline, changes) = backend(
         &config,
         metrics.clone(),
@@ -253,11 +255,19 @@ async fn backend(
 ) -> Result<(Pipeline, Changes), String> {
     match &config.engine {
         None => {
-            let settings = aws::Settings {
+            let unnamed = aws::Settings {
                 region: config.region.clone(),
                 profile: config.profile.clone(),
                 endpoint_url: config.upstream_endpoint_url.clone(),
             };
+            let named = config.upstreams.iter().map(|(name, upstream)| {
+                let settings = aws::Settings {
+                    region: upstream.region.clone(),
+                    profile: upstream.profile.clone(),
+                    endpoint_url: upstream.endpoint_url.clone(),
+                };
+                (name.clone(), settings)
+            });
             tracing::info!(
                 endpoint = config
                     .upstream_endpoint_url
@@ -265,7 +275,7 @@ async fn backend(
                     .unwrap_or("AWS's own"),
                 "forwarding"
             );
-            let aws = Aws::connect(settings).await;
+            let aws = Aws::connect(unnamed, named.collect(), config.sts_endpoint_url.clone()).await;
             let changes = aws.changes().clone();
             Ok((pipeline::build(aws, metrics, guards), changes))
         }

@@ -5,17 +5,18 @@
 
 pub mod convert;
 mod failure;
+mod session;
 
+use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_proton::Client;
-use aws_smithy_types::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_types::timeout::TimeoutConfig;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
+use self::session::Clients;
 use crate::api::{Idempotency, sdk};
 use crate::changes::Changes;
 use crate::error::Error;
@@ -24,7 +25,7 @@ use crate::gateway::{Call, Reply};
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the backend has to know; everything else comes from AWS's default chain.
+/// Where an upstream is; everything else comes from AWS's default chain.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     pub region: Option<String>,
@@ -35,38 +36,54 @@ pub struct Settings {
 /// The AWS backend. Clones share its connections and credentials.
 #[derive(Debug, Clone)]
 pub struct Aws {
-    client: Client,
+    clients: Clients,
     changes: Changes,
 }
 
-impl Aws {
+impl Settings {
     /// Reads region, profile and credentials as AWS's tools do.
-    pub async fn connect(settings: Settings) -> Self {
+    async fn load(self) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
-        if let Some(region) = settings.region {
+        if let Some(region) = self.region {
             loader = loader.region(Region::new(region));
         }
-        if let Some(profile) = settings.profile {
+        if let Some(profile) = self.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some(url) = settings.endpoint_url {
+        if let Some(url) = self.endpoint_url {
             loader = loader.endpoint_url(url);
         }
-        Self::with_config(&loader.load().await)
+        loader.load().await
+    }
+}
+
+impl Aws {
+    /// Roles are assumed at `sts_endpoint_url`, or at AWS's own STS.
+    pub async fn connect(
+        unnamed: Settings,
+        named: BTreeMap<String, Settings>,
+        sts_endpoint_url: Option<String>,
+    ) -> Self {
+        let mut configs = BTreeMap::new();
+        for (name, settings) in named {
+            configs.insert(name, settings.load().await);
+        }
+        Self::of(unnamed.load().await, configs, sts_endpoint_url)
     }
 
     /// A backend with credentials and endpoint of the caller's choice.
-    pub fn with_config(config: &aws_config::SdkConfig) -> Self {
-        let config = aws_sdk_proton::config::Builder::from(config)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .build(),
-            )
-            .build();
+    pub fn with_config(config: &SdkConfig) -> Self {
+        Self::of(config.clone(), BTreeMap::new(), None)
+    }
+
+    /// The same with named upstreams and an STS.
+    pub fn of(
+        unnamed: SdkConfig,
+        named: BTreeMap<String, SdkConfig>,
+        sts_endpoint_url: Option<String>,
+    ) -> Self {
         Self {
-            client: Client::from_conf(config),
+            clients: Clients::new(unnamed, named, sts_endpoint_url),
             changes: Changes::default(),
         }
     }
@@ -87,7 +104,7 @@ impl Service<Call> for Aws {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let client = self.client.clone();
+        let client = self.clients.of(&call.identity.clone().unwrap_or_default());
         let changes = self.changes.clone();
         Box::pin(async move {
             let left = call.deadline.saturating_duration_since(Instant::now());

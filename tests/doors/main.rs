@@ -5,6 +5,7 @@
 
 mod aws;
 mod grpc;
+mod identity;
 mod redaction;
 mod upstream;
 

@@ -53,7 +53,7 @@ impl Stream {
     async fn next(&mut self) -> Event {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.events.message()).await;
-            let event = next.unwrap().unwrap().expect("the stream goes on");
+            let event = next.unwrap().unwrap().unwrap();
             let event = event.event.unwrap();
             assert_eq!(event.sequence, self.sequence + 1);
             self.sequence = event.sequence;
