@@ -2,6 +2,8 @@
 //!
 //! [`Options`] is what may be given, the same names in all three places; [`Config`] is what holds.
 
+pub mod authorization;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use self::authorization::{AuthorizationConfig, AuthorizationOptions};
 use crate::telemetry::{self, LogFormat};
 
 /// What may be given on the command line, in the environment (`PROTON_GATEWAY_…`) and, under the
@@ -89,6 +92,8 @@ pub struct Options {
     /// File that is written once calls are answered: the addresses, as JSON
     #[arg(long, env = "PROTON_GATEWAY_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    #[arg(skip)]
+    pub authorization: Option<AuthorizationOptions>,
 }
 
 /// Who answers calls.
@@ -195,6 +200,9 @@ pub struct Config {
     pub log_format: LogFormat,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_file: Option<PathBuf>,
+    /// Who may do what, where callers are authenticated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<AuthorizationConfig>,
 }
 
 /// What only the engine uses.
@@ -272,6 +280,11 @@ impl Config {
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             log_format: options.log_format.unwrap_or(LogFormat::Text),
             ready_file: options.ready_file,
+            authorization: options
+                .authorization
+                .as_ref()
+                .map(AuthorizationConfig::of)
+                .transpose()?,
         };
         config.check()?;
         Ok(config)
@@ -459,6 +472,7 @@ impl Options {
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
             ready_file: self.ready_file.or(other.ready_file),
+            authorization: self.authorization.or(other.authorization),
         }
     }
 }
@@ -522,7 +536,11 @@ mod tests {
 
     #[test]
     fn the_effective_configuration_can_be_read_back_as_a_file() {
-        for text in ["simulated-step = \"250ms\"", "upstream = \"aws\""] {
+        for text in [
+            "simulated-step = \"250ms\"",
+            "upstream = \"aws\"",
+            "[authorization]\npolicy-files = [\"a.cedar\", \"teams\"]\nlist-filter = true",
+        ] {
             let config = from_file(text).unwrap();
             let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
             assert_eq!(again, config);
@@ -562,6 +580,18 @@ mod tests {
                 "listen = \"127.0.0.1:1\"\nadmin-listen = \"127.0.0.1:1\"",
             ),
             ("aws-listen", "aws-listen = \"127.0.0.1:50051\""),
+            (
+                "authorization.built-in-roles",
+                "[authorization]\nbuilt-in-roles = false",
+            ),
+            (
+                "authorization.policy-files",
+                "[authorization]\npolicy-files = [\"\"]",
+            ),
+            (
+                "authorization.policy-files",
+                "[authorization]\npolicy-files = [\"a\", \"a\"]",
+            ),
         ] {
             let error = from_file(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name}: ")), "{text}: {error}");

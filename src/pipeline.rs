@@ -2,11 +2,12 @@
 //!
 //! Each layer asks `call.operation.policy()`; none knows an operation by name.
 
+pub mod authorize;
 pub mod deadline;
 pub mod observe;
 pub mod validate;
 
-use tower::util::BoxCloneSyncService;
+use tower::util::{BoxCloneSyncService, option_layer};
 use tower::{Service, ServiceBuilder};
 
 use crate::admission::Guards;
@@ -15,7 +16,7 @@ use crate::gateway::{Call, Pipeline, Reply};
 use crate::telemetry::Metrics;
 
 /// Builds the pipeline over `backend`, outermost layer first.
-pub fn build<B>(backend: B, metrics: Metrics, _guards: &Guards) -> Pipeline
+pub fn build<B>(backend: B, metrics: Metrics, guards: &Guards) -> Pipeline
 where
     B: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     B::Future: Send + 'static,
@@ -25,6 +26,13 @@ where
         .layer(observe::ObserveLayer::new(metrics))
         // Before all work: nothing is done for a caller who no longer waits.
         .layer(deadline::DeadlineLayer)
+        // Before validation: who may not do it learns nothing, not even what is wrong with it.
+        .layer(option_layer(
+            guards
+                .authorizer
+                .clone()
+                .map(authorize::AuthorizeLayer::new),
+        ))
         // Before the backend: a request that the model forbids never reaches it.
         .layer(validate::ValidateLayer)
         .service(backend);
