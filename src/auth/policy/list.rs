@@ -11,6 +11,10 @@ use crate::auth::Principal;
 /// Says for each list of resources which field holds its items, and what gets one of them.
 macro_rules! lists {
     ($($list:ident { $items:ident } => $get:ident;)+) => {
+        /// The names of the lists that are filtered.
+        #[cfg(test)]
+        pub(super) const FILTERED: &[&str] = &[$(stringify!($list)),+];
+
         /// What gets an item of `response`, if that is a list of resources.
         fn getter(response: &Response) -> Option<Operation> {
             match response {
