@@ -4,12 +4,16 @@
 //! asks for itself. So it is admitted here, by the same guards, and leaves when it may no longer
 //! stay.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
 use crate::api::{Request, Rpc};
+use crate::auth::Principal;
+use crate::auth::policy::resource::Resource;
+use crate::auth::policy::{Authorizer, exempt};
 use crate::edge::Arrival;
 use crate::error::{Error, Result};
 use crate::upstream::Identities;
@@ -19,6 +23,8 @@ use crate::upstream::Identities;
 pub struct Guards {
     /// As whom the upstream is asked.
     pub identities: Identities,
+    /// Says who may do what; absent where callers are not authenticated.
+    pub authorizer: Option<Authorizer>,
 }
 
 impl Guards {
@@ -29,9 +35,15 @@ impl Guards {
         request: &Request,
         arrival: &Arrival,
     ) -> Result<Admission> {
-        let _ = (rpc, request);
+        let revoked = match &self.authorizer {
+            Some(authorizer) if !exempt(&arrival.principal) => {
+                let resource = Resource::of(request)?;
+                permitted(authorizer, &arrival.principal, rpc, resource).await?
+            }
+            _ => std::future::pending().boxed(),
+        };
         let expires = arrival.principal.expires;
-        let over = async move {
+        let expired = async move {
             match expires {
                 Some(at) => {
                     let left = at.duration_since(SystemTime::now()).unwrap_or_default();
@@ -40,10 +52,39 @@ impl Guards {
                 None => std::future::pending().await,
             }
         };
+        let over = async move {
+            tokio::select! {
+                () = expired => {}
+                () = revoked => {}
+            }
+        };
         Ok(Admission {
             over: over.boxed().shared(),
         })
     }
+}
+
+/// Returns what ends when the caller may no longer do what it may do now; an error if it may not.
+async fn permitted(
+    authorizer: &Authorizer,
+    principal: &Arc<Principal>,
+    rpc: &'static Rpc,
+    resource: Resource,
+) -> Result<BoxFuture<'static, ()>> {
+    // Before the decision, so that no change is missed after it.
+    let mut changes = authorizer.changes();
+    authorizer.check(principal, rpc, &resource).await?;
+    let (authorizer, principal) = (authorizer.clone(), Arc::clone(principal));
+    Ok(async move {
+        // The sender lives as long as the authorizer.
+        while changes.changed().await.is_ok() {
+            if authorizer.check(&principal, rpc, &resource).await.is_err() {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+    .boxed())
 }
 
 /// Held by a stream as long as it lasts.

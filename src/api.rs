@@ -182,6 +182,11 @@ impl Request {
         }
     }
 
+    /// The request as AWS JSON, with what must not be logged.
+    pub fn to_json(&self) -> Value {
+        self.json().to_json(View::Plain)
+    }
+
     /// The request as AWS JSON with sensitive fields blanked out: fit for a log.
     pub fn redacted(&self) -> Value {
         self.json().to_json(View::Redacted)

@@ -1,4 +1,6 @@
-//! Who calls.
+//! Who calls, and what callers may do.
+
+pub mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};

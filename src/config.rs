@@ -2,6 +2,7 @@
 //!
 //! [`Options`] is what may be given, the same names in all three places; [`Config`] is what holds.
 
+pub mod authorization;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use self::authorization::{AuthorizationConfig, AuthorizationOptions};
 pub use self::upstreams::{AssumeRole, NamedUpstream};
 use crate::telemetry::{self, LogFormat};
 use crate::upstream::Identities;
@@ -101,6 +103,8 @@ pub struct Options {
     pub upstreams: BTreeMap<String, NamedUpstream>,
     #[arg(skip)]
     pub assume_role: Vec<AssumeRole>,
+    #[arg(skip)]
+    pub authorization: Option<AuthorizationOptions>,
 }
 
 /// Who answers calls.
@@ -213,6 +217,9 @@ pub struct Config {
     pub upstreams: BTreeMap<String, NamedUpstream>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub assume_role: Vec<AssumeRole>,
+    /// Who may do what, where callers are authenticated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<AuthorizationConfig>,
 }
 
 /// What only the engine uses.
@@ -293,6 +300,11 @@ impl Config {
             sts_endpoint_url: options.sts_endpoint_url,
             upstreams: options.upstreams,
             assume_role: options.assume_role,
+            authorization: options
+                .authorization
+                .as_ref()
+                .map(AuthorizationConfig::of)
+                .transpose()?,
         };
         config.check()?;
         Ok(config)
@@ -496,6 +508,7 @@ impl Options {
             sts_endpoint_url: other.sts_endpoint_url,
             upstreams: other.upstreams,
             assume_role: other.assume_role,
+            authorization: other.authorization,
         }
     }
 }
@@ -567,6 +580,7 @@ mod tests {
             "simulated-step = \"250ms\"",
             "upstream = \"aws\"",
             upstreams,
+            "[authorization]\npolicy-files = [\"a.cedar\", \"teams\"]\nlist-filter = true",
         ] {
             let config = from_file(text).unwrap();
             let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
@@ -627,6 +641,18 @@ mod tests {
             (
                 "assume-role",
                 "upstream = \"aws\"\n[[assume-role]]\nrole-arn = \"arn:aws:iam::123456789012:role/a\"\nduration = \"1m\"",
+            ),
+            (
+                "authorization.built-in-roles",
+                "[authorization]\nbuilt-in-roles = false",
+            ),
+            (
+                "authorization.policy-files",
+                "[authorization]\npolicy-files = [\"\"]",
+            ),
+            (
+                "authorization.policy-files",
+                "[authorization]\npolicy-files = [\"a\", \"a\"]",
             ),
         ] {
             let error = from_file(text).unwrap_err().to_string();

@@ -13,9 +13,9 @@ use tonic::{Request as Rpc, Response as Answer, Status};
 
 use self::begun::{Begun, Ledger};
 use self::desired::{Current, Desired};
-use crate::api::own::gateway_service_server::GatewayService;
 use crate::api::own::{self, DeployAction};
 use crate::api::{Request, Response, pb};
+use crate::auth::Principal;
 use crate::edge::{Arrival, status};
 use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::gateway::{Call, Door, Gateway};
@@ -34,7 +34,8 @@ pub struct Deploys {
     ledger: Ledger,
 }
 
-type Items<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
+/// The items of one deploy's stream.
+pub type Items<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
 
 impl Deploys {
     pub fn new(gateway: Gateway, waits: Waits) -> Self {
@@ -64,6 +65,8 @@ impl Deploys {
             let told = self.waits.follow(planned, admission).await?;
             return Ok((DeployAction::Joined, told));
         }
+        // No caller joins what another one has begun under the same key.
+        let key = key.map(|key| format!("{}\0{key}", arrival.principal.id));
         let begin = self.clone().begin(desired.clone(), arrival.clone());
         let Begun { action, deployment } = self.ledger.once(arrival, &desired, key, begin).await?;
         if let Some(deployment) = deployment {
@@ -149,7 +152,13 @@ impl Deploys {
             id: id.clone(),
             ..pb::GetDeploymentRequest::default()
         };
-        let answer = self.ask(Request::GetDeployment(request), arrival).await;
+        // Whoever may deploy need not be allowed to read deployments: it learns no more than that
+        // this is what it wants.
+        let gateway = Arrival {
+            principal: Principal::gateway(),
+            ..arrival.clone()
+        };
+        let answer = self.ask(Request::GetDeployment(request), &gateway).await;
         // What cannot be read may be another one: the update says so, if it is.
         let Ok(Response::GetDeployment(found)) = answer else {
             return None;
@@ -192,15 +201,13 @@ fn key<T>(request: &Rpc<T>) -> Result<Option<String>> {
 
 /// Says for each deploy what its request is called and what its items are.
 macro_rules! deploys {
-    ($($method:ident $stream:ident: $request:ident { $field:ident } => $response:ident, $target:ident;)+) => {
-        #[tonic::async_trait]
-        impl GatewayService for Deploys {
-            $(type $stream = Items<own::$response>;
-
-            async fn $method(
+    ($($method:ident: $request:ident { $field:ident } => $response:ident, $target:ident;)+) => {
+        impl Deploys {
+            $(/// The rpc of this name.
+            pub async fn $method(
                 &self,
                 request: Rpc<own::$request>,
-            ) -> std::result::Result<Answer<Self::$stream>, Status> {
+            ) -> std::result::Result<Answer<Items<own::$response>>, Status> {
                 let key = key(&request);
                 let (_, extensions, message) = request.into_parts();
                 let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
@@ -226,10 +233,10 @@ macro_rules! deploys {
 }
 
 deploys! {
-    deploy_environment DeployEnvironmentStream:
+    deploy_environment:
         DeployEnvironmentRequest { environment } => DeployEnvironmentResponse, Environment;
-    deploy_service_instance DeployServiceInstanceStream:
+    deploy_service_instance:
         DeployServiceInstanceRequest { service_instance } => DeployServiceInstanceResponse, ServiceInstance;
-    deploy_service_pipeline DeployServicePipelineStream:
+    deploy_service_pipeline:
         DeployServicePipelineRequest { service_pipeline } => DeployServicePipelineResponse, ServicePipeline;
 }

@@ -110,6 +110,11 @@ impl Gateway {
         Self { guards, ..self }
     }
 
+    /// What guards its calls and streams.
+    pub fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
     /// Lets a caller open a stream of `rpc` about what `request` names, or says why not.
     pub async fn admit(
         &self,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use proton_gateway::auth::policy::check::PolicyCommand;
 use proton_gateway::client::{self, DeployTarget, Following, Key, WaitTarget};
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program;
@@ -52,6 +53,11 @@ enum Command {
         #[command(flatten)]
         following: Following,
     },
+    /// Ask what the policies say, without a running gateway
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
 }
 
 /// Wrong usage, as `sysexits.h` numbers it: clap's own status, 2, says that a wait was cancelled.
@@ -82,6 +88,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
     match arguments.command {
         None | Some(Command::Serve) => program::run(config()?)?,
         Some(Command::CheckConfig) => check(&config()?)?,
+        Some(Command::Policy { command }) => return Ok(command.run(config)),
         Some(Command::Wait { target, following }) => return client::wait(target, &following),
         Some(Command::Deploy {
             target,

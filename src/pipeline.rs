@@ -2,12 +2,13 @@
 //!
 //! Each layer asks `call.operation.policy()`; none knows an operation by name.
 
+pub mod authorize;
 pub mod deadline;
 pub mod identify;
 pub mod observe;
 pub mod validate;
 
-use tower::util::BoxCloneSyncService;
+use tower::util::{BoxCloneSyncService, option_layer};
 use tower::{Service, ServiceBuilder};
 
 use crate::admission::Guards;
@@ -26,6 +27,13 @@ where
         .layer(observe::ObserveLayer::new(metrics))
         // Before all work: nothing is done for a caller who no longer waits.
         .layer(deadline::DeadlineLayer)
+        // Before validation: who may not do it learns nothing, not even what is wrong with it.
+        .layer(option_layer(
+            guards
+                .authorizer
+                .clone()
+                .map(authorize::AuthorizeLayer::new),
+        ))
         // Before all that is kept for one upstream or one role, and must not be shared.
         .layer(identify::IdentifyLayer::new(guards.identities.clone()))
         // Before the backend: a request that the model forbids never reaches it.

@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
 
 use crate::admission::Guards;
+use crate::auth::policy::Authorizer;
 use crate::backend::aws::{self, Aws};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
@@ -106,11 +107,12 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
     let health = Health::default();
     let (stop, shutdown) = Shutdown::channel();
-    let (ask, _reload) = Reload::channel();
+    let (ask, reload) = Reload::channel();
     let mut parts = JoinSet::new();
     spawn(&mut parts, "the reloader", hang_ups(ask, shutdown.clone()));
     let guards = Guards {
         identities: config.identities(),
+        authorizer: authorizer(&config, &reload, &shutdown, &mut parts)?,
     };
     let (pipeline, changes) = backend(
         &config,
@@ -242,6 +244,28 @@ fn open(
         server::serve(listener, service, shutdown.clone()),
     );
     Ok(())
+}
+
+/// Reads the policies, and follows their files.
+fn authorizer(
+    config: &Config,
+    reload: &Reload,
+    shutdown: &Shutdown,
+    parts: &mut JoinSet<Part>,
+) -> Result<Option<Authorizer>, String> {
+    let Some(section) = &config.authorization else {
+        return Ok(None);
+    };
+    let (authorizer, follow) =
+        Authorizer::watched(section, reload.clone()).map_err(|error| error.to_string())?;
+    let told = shutdown.clone().told();
+    spawn(parts, "the policies", async move {
+        tokio::select! {
+            () = follow => {}
+            () = told => {}
+        }
+    });
+    Ok(Some(authorizer))
 }
 
 /// Opens the backend that was asked for, and starts what works beside it.

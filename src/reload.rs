@@ -3,7 +3,7 @@
 //! What a file holds decides, not its times: mounted secrets are swapped by links. What to do with
 //! a changed file is its reader's business.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -11,6 +11,8 @@ use tokio::sync::watch;
 
 /// How often files are looked at.
 pub const LOOK: Duration = Duration::from_secs(5);
+/// Entries of one folder that are looked at.
+const MOST_ENTRIES: usize = 10_000;
 
 /// Told by an operator (SIGHUP) to look at all files now. Clones are told the same.
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ impl Reload {
     }
 }
 
-/// Some files, and what was in them.
+/// Some files, and what was in them. A folder stands for the files directly in it.
 #[derive(Debug)]
 pub struct Files {
     paths: Vec<PathBuf>,
@@ -70,9 +72,24 @@ impl Files {
 }
 
 fn digest(path: &PathBuf) -> Option<[u8; 32]> {
+    if path.is_dir() {
+        return digest_of_folder(path);
+    }
     std::fs::read(path)
         .ok()
         .map(|bytes| Sha256::digest(bytes).into())
+}
+
+fn digest_of_folder(folder: &Path) -> Option<[u8; 32]> {
+    let entries = std::fs::read_dir(folder).ok()?.take(MOST_ENTRIES);
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let mut all = Sha256::new();
+    for path in paths.iter().filter(|path| path.is_file()) {
+        all.update(Sha256::digest(path.as_os_str().as_encoded_bytes()));
+        all.update(digest(path).unwrap_or_default());
+    }
+    Some(all.finalize().into())
 }
 
 #[cfg(test)]
@@ -96,6 +113,22 @@ mod tests {
         files.changed().await;
         std::fs::write(&path, "new").unwrap();
         files.changed().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_has_changed_when_a_file_in_it_has_come_changed_or_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("team.cedar");
+        let (_ask, reload) = Reload::channel();
+        let mut files = Files::new(vec![folder.path().to_owned()], reload);
+        std::fs::write(&path, "old").unwrap();
+        files.changed().await;
+        std::fs::write(&path, "new").unwrap();
+        files.changed().await;
+        std::fs::remove_file(&path).unwrap();
+        files.changed().await;
+        let looks = tokio::time::timeout(3 * LOOK, files.changed()).await;
+        assert!(looks.is_err(), "nothing has changed any more");
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use tonic::service::Routes;
 use tower::Service;
 
 use super::budget::Budget;
+use super::gateway_service::Own;
 use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
 use crate::api::DESCRIPTORS;
 use crate::api::health::health_server::HealthServer;
@@ -39,6 +40,7 @@ pub fn routes(
 ) -> Result<Edge<Routes>, tonic_reflection::server::Error> {
     let pages = Paginator::new(gateway.clone());
     let deploys = Deploys::new(gateway.clone(), waits.clone());
+    let own = Own::new(deploys, gateway.guards().authorizer.clone());
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -62,9 +64,7 @@ pub fn routes(
         .add_service(
             PaginatorServiceServer::new(pages).max_decoding_message_size(MAX_REQUEST_BYTES),
         )
-        .add_service(
-            GatewayServiceServer::new(deploys).max_decoding_message_size(MAX_REQUEST_BYTES),
-        )
+        .add_service(GatewayServiceServer::new(own).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

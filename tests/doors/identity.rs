@@ -155,7 +155,10 @@ async fn gateway(upstream: &Upstream, rules: Vec<Rule>) -> Gateway {
 }
 
 fn over(aws: Aws, identities: Identities) -> Gateway {
-    let guards = Guards { identities };
+    let guards = Guards {
+        identities,
+        ..Guards::default()
+    };
     Gateway::new(pipeline::build(aws, Metrics::new().unwrap(), &guards)).guarded_by(guards)
 }
 

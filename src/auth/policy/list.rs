@@ -1,0 +1,76 @@
+//! Lists without what their caller may not get.
+//!
+//! Pages become shorter, and their tokens stay as they are.
+
+use super::resource::Resource;
+use super::{Authorizer, exempt};
+use crate::api::json::{ToJson, View};
+use crate::api::{Operation, Response};
+use crate::auth::Principal;
+
+/// Says for each list of resources which field holds its items, and what gets one of them.
+macro_rules! lists {
+    ($($list:ident { $items:ident } => $get:ident;)+) => {
+        /// The names of the lists that are filtered.
+        #[cfg(test)]
+        pub(super) const FILTERED: &[&str] = &[$(stringify!($list)),+];
+
+        /// What gets an item of `response`, if that is a list of resources.
+        fn getter(response: &Response) -> Option<Operation> {
+            match response {
+                $(Response::$list(_) => Some(Operation::$get),)+
+                _ => None,
+            }
+        }
+
+        /// The resources of a list, in its order.
+        fn resources(response: &Response, get: Operation) -> Vec<Resource> {
+            let resource = |item: &dyn ToJson| Resource::within(get, &item.to_json(View::Plain));
+            match response {
+                $(Response::$list(page) => page.$items.iter().map(|item| resource(item)).collect(),)+
+                _ => Vec::new(),
+            }
+        }
+
+        /// Leaves out each item for which `kept` has no `true` at its place.
+        fn keep(response: &mut Response, kept: &[bool]) {
+            let mut kept = kept.iter().copied();
+            match response {
+                $(Response::$list(page) => page.$items.retain(|_| kept.next() == Some(true)),)+
+                _ => {}
+            }
+        }
+    };
+}
+
+lists! {
+    ListComponents { components } => GetComponent;
+    ListDeployments { deployments } => GetDeployment;
+    ListEnvironmentAccountConnections { environment_account_connections } => GetEnvironmentAccountConnection;
+    ListEnvironmentTemplateVersions { template_versions } => GetEnvironmentTemplateVersion;
+    ListEnvironmentTemplates { templates } => GetEnvironmentTemplate;
+    ListEnvironments { environments } => GetEnvironment;
+    ListRepositories { repositories } => GetRepository;
+    ListServiceInstances { service_instances } => GetServiceInstance;
+    ListServiceTemplateVersions { template_versions } => GetServiceTemplateVersion;
+    ListServiceTemplates { templates } => GetServiceTemplate;
+    ListServices { services } => GetService;
+}
+
+impl Authorizer {
+    /// Leaves out of a list what `principal` may not get, if lists are filtered.
+    pub async fn filter(&self, principal: &Principal, response: &mut Response) {
+        if !self.filters_lists() || exempt(principal) {
+            return;
+        }
+        let Some(get) = getter(response) else {
+            return;
+        };
+        let resources = resources(response, get);
+        let mut kept = Vec::with_capacity(resources.len());
+        for resource in &resources {
+            kept.push(self.decide(principal, get.rpc(), resource).await.allowed);
+        }
+        keep(response, &kept);
+    }
+}

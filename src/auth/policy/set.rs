@@ -1,0 +1,415 @@
+//! One set of policies: read from files, checked against the schema, and asked.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use cedar_policy::ffi::DetailedError;
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
+    PolicySet, Request, RestrictedExpression, Schema, ValidationMode, Validator,
+};
+use sha2::{Digest, Sha256};
+
+use super::resource::Resource;
+use super::schema::{self, NAMESPACE, PRINCIPAL};
+use crate::api::Rpc;
+use crate::auth::{Method, Principal};
+use crate::config::authorization::AuthorizationConfig;
+
+/// The roles that have a meaning by themselves.
+pub const ROLES: [&str; 3] = ["administrator", "developer", "viewer"];
+const BUILT_IN_ROLES: &str = include_str!("roles.cedar");
+const ALWAYS: &str = include_str!("always.cedar");
+/// What stands before the ids of policies of ours.
+const BUILT_IN: &str = "built-in";
+/// The largest file that is read, and the most files of one folder.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+const MOST_FILES: usize = 1000;
+
+/// Why there are no policies.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    #[error("cannot read the policies in {path}: {cause}")]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("{path}: {problem}")]
+    Unfit { path: PathBuf, problem: String },
+    #[error("{path}:{line}: {problem}")]
+    Wrong {
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        problem: String,
+    },
+    #[error("the policies of the program itself are wrong: {0}")]
+    BuiltIn(String),
+}
+
+/// Policies that hold together. The schema and the actions come with them.
+#[derive(Debug)]
+pub struct Policies {
+    set: PolicySet,
+    vocabulary: &'static Vocabulary,
+    /// The same for the same policies.
+    version: String,
+}
+
+/// What one set of policies says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub allowed: bool,
+    /// The ids of the policies that decided; none where nothing permits.
+    pub policies: Vec<String>,
+}
+
+/// The schema, compiled.
+#[derive(Debug)]
+struct Vocabulary {
+    schema: Schema,
+    actions: Entities,
+}
+
+static VOCABULARY: LazyLock<Result<Vocabulary, String>> = LazyLock::new(|| {
+    let (schema, _) =
+        Schema::from_cedarschema_str(&schema::TEXT).map_err(|error| error.to_string())?;
+    let actions = schema
+        .action_entities()
+        .map_err(|error| error.to_string())?;
+    Ok(Vocabulary { schema, actions })
+});
+
+/// Some policies as text.
+struct Source {
+    path: PathBuf,
+    text: String,
+    /// They come with the program.
+    ours: bool,
+}
+
+impl Source {
+    fn wrong(&self, error: &DetailedError, problem: &str) -> PolicyError {
+        let offset = error.source_locations.first().map(|label| label.loc.start);
+        let before = self.text.get(..offset.unwrap_or(0)).unwrap_or_default();
+        let mut problem = problem.to_owned();
+        for more in [
+            &error.help,
+            &error
+                .source_locations
+                .first()
+                .and_then(|label| label.label.clone()),
+        ] {
+            if let Some(more) = more {
+                problem = format!("{problem}; {more}");
+            }
+        }
+        PolicyError::Wrong {
+            path: self.path.clone(),
+            line: before.matches('\n').count() + 1,
+            problem,
+        }
+    }
+
+    fn unfit(&self, problem: impl Into<String>) -> PolicyError {
+        PolicyError::Unfit {
+            path: self.path.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    /// Adds the file's policies to `set`, under ids that name the file.
+    fn add_to(
+        &self,
+        set: &mut PolicySet,
+        owners: &mut Owners,
+        index: usize,
+    ) -> Result<(), PolicyError> {
+        let parsed: PolicySet = self
+            .text
+            .parse()
+            .map_err(|error: cedar_policy::ParseErrors| {
+                self.wrong(&DetailedError::from(&error), &error.to_string())
+            })?;
+        if parsed.num_of_templates() > 0 {
+            return Err(
+                self.unfit("it has a template (?principal or ?resource), which nothing fills in")
+            );
+        }
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        for policy in parsed.policies() {
+            // Cedar numbers the policies of a text: policy0, policy1.
+            let number = policy.id().to_string();
+            let number = number.trim_start_matches("policy").parse::<usize>();
+            let number = number.map_or(0, |number| number + 1);
+            let id = policy
+                .annotation("id")
+                .map_or_else(|| format!("{file}#{number}"), str::to_owned);
+            if !self.ours && id.starts_with(BUILT_IN) {
+                return Err(self.unfit(format!(
+                    "the id {id:?} is kept for policies of the program itself"
+                )));
+            }
+            let id = PolicyId::new(match self.ours {
+                true => format!("{BUILT_IN}:{id}"),
+                false => id,
+            });
+            if owners.insert(id.clone(), index).is_some() {
+                return Err(self.unfit(format!(
+                    "another policy has the id {:?}; give it one of its own with @id",
+                    id.to_string()
+                )));
+            }
+            set.add(policy.new_id(id))
+                .map_err(|error| self.unfit(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+/// From which source a policy is.
+type Owners = HashMap<PolicyId, usize>;
+
+impl Policies {
+    /// Reads and checks what `config` names.
+    pub fn load(config: &AuthorizationConfig) -> Result<Self, PolicyError> {
+        let mut sources = Vec::new();
+        let built_in = |text: &str| Source {
+            path: BUILT_IN.into(),
+            text: text.to_owned(),
+            ours: true,
+        };
+        sources.push(built_in(ALWAYS));
+        if config.built_in_roles {
+            sources.push(built_in(BUILT_IN_ROLES));
+        }
+        for path in &config.policy_files {
+            read(path, &mut sources)?;
+        }
+        Self::of(&sources)
+    }
+
+    /// Only what the roles mean by themselves.
+    fn of_roles() -> Result<Self, PolicyError> {
+        Self::load(&AuthorizationConfig::default())
+    }
+
+    fn of(sources: &[Source]) -> Result<Self, PolicyError> {
+        let vocabulary = VOCABULARY
+            .as_ref()
+            .map_err(|problem| PolicyError::BuiltIn(problem.clone()))?;
+        let mut set = PolicySet::new();
+        let mut owners = Owners::new();
+        let mut version = Sha256::new();
+        for (index, source) in sources.iter().enumerate() {
+            source.add_to(&mut set, &mut owners, index)?;
+            version.update((source.text.len() as u64).to_be_bytes());
+            version.update(&source.text);
+        }
+        let validator = Validator::new(vocabulary.schema.clone());
+        let found = validator.validate(&set, ValidationMode::Strict);
+        if let Some(error) = found.validation_errors().next() {
+            let owner = owners
+                .get(error.policy_id())
+                .and_then(|index| sources.get(*index));
+            return Err(match owner {
+                Some(source) => source.wrong(&DetailedError::from(error), &error.to_string()),
+                None => PolicyError::BuiltIn(error.to_string()),
+            });
+        }
+        for warning in found.validation_warnings() {
+            tracing::warn!(problem = %warning, "a policy looks wrong");
+        }
+        Ok(Self {
+            set,
+            vocabulary,
+            version: hex::encode(version.finalize()).chars().take(16).collect(),
+        })
+    }
+
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// What the policies say. What cannot be evaluated permits nothing.
+    pub fn ask(&self, principal: &Principal, rpc: &Rpc, resource: &Resource) -> Answer {
+        let refused = |problem: String| {
+            tracing::error!(rpc = rpc.method, problem, "a policy decision failed");
+            Answer {
+                allowed: false,
+                policies: Vec::new(),
+            }
+        };
+        match self.evaluate(principal, rpc, resource) {
+            Ok(answer) => answer,
+            Err(problem) => refused(problem),
+        }
+    }
+
+    fn evaluate(
+        &self,
+        principal: &Principal,
+        rpc: &Rpc,
+        resource: &Resource,
+    ) -> Result<Answer, String> {
+        let action = uid("Action", rpc.method)?;
+        let caller = uid("Principal", &principal.id)?;
+        let subject = uid(&schema::type_name(resource.kind), &resource.id())?;
+        let mut entities = vec![caller_entity(&caller, principal)?];
+        if subject != caller {
+            entities.push(match resource.kind {
+                PRINCIPAL => caller_entity(&subject, &unknown(resource.name()))?,
+                _ => resource_entity(&subject, resource)?,
+            });
+        }
+        let action_entity = self.vocabulary.actions.get(&action);
+        entities.extend(action_entity.cloned());
+        let entities =
+            Entities::from_entities(entities, None).map_err(|error| error.to_string())?;
+        let request = Request::new(caller, action, subject, Context::empty(), None)
+            .map_err(|error| error.to_string())?;
+        let response = Authorizer::new().is_authorized(&request, &self.set, &entities);
+        let errors: Vec<_> = response
+            .diagnostics()
+            .errors()
+            .map(ToString::to_string)
+            .collect();
+        if !errors.is_empty() {
+            // A prohibition that cannot be evaluated must not become a permission.
+            return Err(errors.join("; "));
+        }
+        let mut policies: Vec<_> = response
+            .diagnostics()
+            .reason()
+            .map(ToString::to_string)
+            .collect();
+        policies.sort();
+        Ok(Answer {
+            allowed: response.decision() == Decision::Allow,
+            policies,
+        })
+    }
+}
+
+/// The built-in roles that allow `rpc` by themselves.
+pub fn roles_for(rpc: &Rpc, resource: &Resource) -> Vec<&'static str> {
+    static OF_ROLES: LazyLock<Option<Policies>> = LazyLock::new(|| Policies::of_roles().ok());
+    let allows = |role: &&str| {
+        OF_ROLES.as_ref().is_some_and(|policies| {
+            let mut holder = unknown("");
+            holder.roles.insert((*role).to_owned());
+            policies.ask(&holder, rpc, resource).allowed
+        })
+    };
+    ROLES.into_iter().filter(allows).collect()
+}
+
+/// A caller of whom nothing is known but the id.
+fn unknown(id: &str) -> Principal {
+    Principal {
+        id: id.to_owned(),
+        method: Method::Token,
+        roles: Default::default(),
+        scopes: Default::default(),
+        attributes: Default::default(),
+        expires: None,
+    }
+}
+
+fn uid(kind: &str, id: &str) -> Result<EntityUid, String> {
+    let kind: EntityTypeName = format!("{NAMESPACE}::{kind}")
+        .parse()
+        .map_err(|error| format!("{kind}: {error}"))?;
+    Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
+}
+
+fn text(value: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.to_owned())
+}
+
+fn caller_entity(uid: &EntityUid, principal: &Principal) -> Result<Entity, String> {
+    let roles = principal.roles.iter();
+    let parents: Result<Vec<_>, _> = roles.clone().map(|role| self::uid("Role", role)).collect();
+    let attributes = [
+        ("method".to_owned(), text(principal.method.name())),
+        ("name".to_owned(), text(&principal.id)),
+        (
+            "roles".to_owned(),
+            RestrictedExpression::new_set(roles.map(|role| text(role))),
+        ),
+    ];
+    let tags = principal.attributes.iter();
+    let tags = tags.map(|(name, value)| (name.clone(), text(value)));
+    Entity::new_with_tags(uid.clone(), attributes, parents?, tags)
+        .map_err(|error| error.to_string())
+}
+
+fn resource_entity(uid: &EntityUid, resource: &Resource) -> Result<Entity, String> {
+    let container = match &resource.container {
+        Some((kind, id)) => Some(self::uid(&schema::type_name(kind), id)?),
+        None => None,
+    };
+    let facts = resource.facts.iter();
+    let attributes = facts
+        .map(|(name, value)| ((*name).to_owned(), text(value)))
+        .chain([("name".to_owned(), text(resource.name()))]);
+    let tags = resource
+        .tags
+        .iter()
+        .map(|(key, value)| (key.clone(), text(value)));
+    Entity::new_with_tags(uid.clone(), attributes, container, tags)
+        .map_err(|error| error.to_string())
+}
+
+/// Reads a file, or the `*.cedar` files of a folder in the order of their names.
+fn read(path: &Path, into: &mut Vec<Source>) -> Result<(), PolicyError> {
+    let unreadable = |path: &Path, cause| PolicyError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    };
+    let about = std::fs::metadata(path).map_err(|cause| unreadable(path, cause))?;
+    let unfit = |problem: String| PolicyError::Unfit {
+        path: path.to_owned(),
+        problem,
+    };
+    if about.is_dir() {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(|cause| unreadable(path, cause))? {
+            let file = entry.map_err(|cause| unreadable(path, cause))?.path();
+            if file
+                .extension()
+                .is_some_and(|extension| extension == "cedar")
+                && !file.is_dir()
+            {
+                files.push(file);
+            }
+            if files.len() > MOST_FILES {
+                return Err(unfit(format!(
+                    "at most {MOST_FILES} files of policies are read"
+                )));
+            }
+        }
+        if files.is_empty() {
+            return Err(unfit("the folder has no *.cedar file".to_owned()));
+        }
+        files.sort();
+        return files.iter().try_for_each(|file| read(file, into));
+    }
+    if about.len() > MAX_FILE_BYTES {
+        return Err(unfit(format!(
+            "at most {MAX_FILE_BYTES} bytes of policies are read from one file"
+        )));
+    }
+    let text = std::fs::read_to_string(path).map_err(|cause| unreadable(path, cause))?;
+    into.push(Source {
+        path: path.to_owned(),
+        text,
+        ours: false,
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! `GatewayService`: what the gateway does beyond Proton's own API.
+//!
+//! Deploys are [`crate::deploy`]'s; what callers may do is [`crate::auth::policy`]'s.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{Arrival, status};
+use crate::api::Rpc;
+use crate::api::own::gateway_service_server::GatewayService;
+use crate::api::own::{self, ExplainRequest, ExplainResponse};
+use crate::auth::policy::check::{Question, proven};
+use crate::auth::policy::resource::Resource;
+use crate::auth::policy::{Authorizer, Grounds, exempt};
+use crate::auth::{Method, Principal};
+use crate::deploy::{Deploys, Items};
+use crate::error::{Error, Result};
+
+/// Answers `GatewayService`.
+#[derive(Clone)]
+pub struct Own {
+    deploys: Deploys,
+    /// Absent where callers are not authorized.
+    authorizer: Option<Authorizer>,
+}
+
+impl Own {
+    pub fn new(deploys: Deploys, authorizer: Option<Authorizer>) -> Self {
+        Self {
+            deploys,
+            authorizer,
+        }
+    }
+
+    async fn answer(&self, asked: ExplainRequest, arrival: &Arrival) -> Result<ExplainResponse> {
+        let caller = &arrival.principal;
+        let subject = match asked.principal {
+            None => Arc::clone(caller),
+            Some(other) => Arc::new(supposed(other)?),
+        };
+        let rpc =
+            Rpc::of("Explain").ok_or_else(|| Error::internal("an rpc is not in the contract"))?;
+        let Some(authorizer) = &self.authorizer else {
+            return Ok(ExplainResponse {
+                decision: own::Decision::Allow.into(),
+                ..ExplainResponse::default()
+            });
+        };
+        // Whoever says what it would be is another one.
+        let about = match Arc::ptr_eq(&subject, caller) {
+            true => Resource::principal(&caller.id),
+            false if subject.id == caller.id => Resource::principal(""),
+            false => Resource::principal(&subject.id),
+        };
+        authorizer.check(caller, rpc, &about).await?;
+        let question = Question {
+            operation: asked.operation,
+            resource: asked.resource,
+            template: asked.template,
+            tags: asked.tags.into_iter().collect(),
+        };
+        let (rpc, resource) = question.read(&subject.id)?;
+        if exempt(&subject) {
+            return Ok(ExplainResponse {
+                decision: own::Decision::Allow.into(),
+                policy_version: authorizer.version(),
+                ..ExplainResponse::default()
+            });
+        }
+        let decision = authorizer.decide(&subject, rpc, &resource).await;
+        Ok(ExplainResponse {
+            decision: match decision.allowed {
+                true => own::Decision::Allow,
+                false => own::Decision::Deny,
+            }
+            .into(),
+            policy_ids: decision.policies().to_vec(),
+            policy_version: decision.version.clone(),
+            out_of_scope: decision.grounds == Grounds::Scopes,
+        })
+    }
+}
+
+/// A caller as a question describes it.
+fn supposed(given: own::SupposedPrincipal) -> Result<Principal> {
+    if given.id.is_empty() {
+        return Err(Error::invalid_field("principal.id", "is required"));
+    }
+    let method = match given.method.as_str() {
+        "" => Method::Token,
+        name => proven(name).ok_or_else(|| {
+            Error::invalid_field(
+                "principal.method",
+                "must be certificate, jwt, token or access-key",
+            )
+        })?,
+    };
+    Ok(Principal {
+        id: given.id,
+        method,
+        roles: given.roles.into_iter().collect(),
+        scopes: given.scopes.into_iter().collect(),
+        attributes: given.attributes.into_iter().collect(),
+        expires: None,
+    })
+}
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl GatewayService for Own {
+    type DeployEnvironmentStream = Items<own::DeployEnvironmentResponse>;
+    type DeployServiceInstanceStream = Items<own::DeployServiceInstanceResponse>;
+    type DeployServicePipelineStream = Items<own::DeployServicePipelineResponse>;
+
+    async fn deploy_environment(
+        &self,
+        request: Request<own::DeployEnvironmentRequest>,
+    ) -> Answer<Self::DeployEnvironmentStream> {
+        self.deploys.deploy_environment(request).await
+    }
+
+    async fn deploy_service_instance(
+        &self,
+        request: Request<own::DeployServiceInstanceRequest>,
+    ) -> Answer<Self::DeployServiceInstanceStream> {
+        self.deploys.deploy_service_instance(request).await
+    }
+
+    async fn deploy_service_pipeline(
+        &self,
+        request: Request<own::DeployServicePipelineRequest>,
+    ) -> Answer<Self::DeployServicePipelineStream> {
+        self.deploys.deploy_service_pipeline(request).await
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Answer<ExplainResponse> {
+        let (_, extensions, asked) = request.into_parts();
+        let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
+        self.answer(asked, &arrival)
+            .await
+            .map(Response::new)
+            .map_err(|error| status::of(&error, None, &arrival.request_id))
+    }
+}

@@ -1,0 +1,113 @@
+//! The rpc `Explain`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use proton_gateway::api::own::gateway_service_server::GatewayService;
+use proton_gateway::api::own::{Decision, ExplainRequest, ExplainResponse, SupposedPrincipal};
+use proton_gateway::auth::Principal;
+use tonic::{Code, Status};
+
+use super::{Guarded, PolicyFile, caller, request};
+
+const SHOP: &str = "@id(\"shop-owners\")
+permit (principal, action in Proton::Action::\"write\", resource in Proton::Service::\"shop\")
+when { principal.hasTag(\"team\") && principal.getTag(\"team\") == \"shop\" };";
+
+fn may(operation: &str, resource: &str) -> ExplainRequest {
+    ExplainRequest {
+        operation: operation.to_owned(),
+        resource: resource.to_owned(),
+        ..Default::default()
+    }
+}
+
+async fn ask(
+    guarded: &Guarded,
+    principal: &Arc<Principal>,
+    question: ExplainRequest,
+) -> Result<ExplainResponse, Status> {
+    let answer = guarded.own().explain(request(principal, question)).await;
+    answer.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn a_caller_learns_what_decides_about_itself() {
+    let file = PolicyFile::with(SHOP);
+    let guarded = Guarded::empty(&file.config());
+    let viewer = caller("vera", &["viewer"]);
+    let answer = ask(&guarded, &viewer, may("GetServiceInstance", "shop/blue"))
+        .await
+        .unwrap();
+    assert_eq!(answer.decision(), Decision::Allow);
+    assert_eq!(answer.policy_ids, ["built-in:viewer"]);
+    assert_eq!(answer.policy_version, guarded.authorizer.version());
+    let answer = ask(&guarded, &viewer, may("UpdateServiceInstance", "shop/blue"))
+        .await
+        .unwrap();
+    assert_eq!(answer.decision(), Decision::Deny);
+    assert!(answer.policy_ids.is_empty() && !answer.out_of_scope);
+}
+
+#[tokio::test]
+async fn asking_about_others_is_for_administrators() {
+    let file = PolicyFile::with(SHOP);
+    let guarded = Guarded::empty(&file.config());
+    let question = || ExplainRequest {
+        principal: Some(SupposedPrincipal {
+            id: "sam".to_owned(),
+            attributes: HashMap::from([("team".to_owned(), "shop".to_owned())]),
+            ..Default::default()
+        }),
+        ..may("DeleteService", "shop")
+    };
+    // Saying what one would be is asking about another one, too.
+    for (id, role) in [("vera", "viewer"), ("dora", "developer"), ("sam", "viewer")] {
+        let refused = ask(&guarded, &caller(id, &[role]), question())
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{id}: {refused:?}");
+    }
+    let answer = ask(&guarded, &caller("ada", &["administrator"]), question())
+        .await
+        .unwrap();
+    assert_eq!(answer.decision(), Decision::Allow);
+    assert_eq!(answer.policy_ids, ["shop-owners"]);
+}
+
+#[tokio::test]
+async fn scopes_are_told_apart_from_policies() {
+    let guarded = Guarded::empty(&Default::default());
+    let mut reader = (*caller("ada", &["administrator"])).clone();
+    reader.scopes.insert("read".to_owned());
+    let answer = ask(&guarded, &Arc::new(reader), may("DeleteService", "shop"))
+        .await
+        .unwrap();
+    assert_eq!(answer.decision(), Decision::Deny);
+    assert!(answer.out_of_scope);
+}
+
+#[tokio::test]
+async fn a_question_that_makes_no_sense_is_refused_with_the_field() {
+    let guarded = Guarded::empty(&Default::default());
+    let ada = caller("ada", &["administrator"]);
+    for (question, field) in [
+        (may("GetServce", "shop"), "operation"),
+        (may("GetServiceInstance", "shop"), "resource"),
+        (may("ListServices", "shop"), "resource"),
+        (
+            ExplainRequest {
+                principal: Some(SupposedPrincipal::default()),
+                ..may("GetService", "shop")
+            },
+            "principal.id",
+        ),
+    ] {
+        let refused = ask(&guarded, &ada, question).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(
+            refused.message().starts_with(&format!("{field}: ")),
+            "{refused:?}"
+        );
+    }
+}
