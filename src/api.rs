@@ -58,6 +58,8 @@ pub struct Policy {
     /// Kinds of resources whose stored answers it makes stale.
     pub touches: &'static [&'static str],
     pub idempotency: Idempotency,
+    /// It ends work that is under way, and is never refused for there being too much of it.
+    pub relieves: bool,
     /// It has a paging token on both sides.
     pub paginated: bool,
     /// Its request has a client token.
