@@ -12,10 +12,14 @@ use futures_util::future::{BoxFuture, Shared};
 use crate::api::{Request, Rpc};
 use crate::edge::Arrival;
 use crate::error::{Error, Result};
+use crate::limits::{Held, Limiter};
 
 /// The guards of calls and streams. Clones share them.
 #[derive(Clone, Default)]
-pub struct Guards {}
+pub struct Guards {
+    /// How much callers may ask for; absent where nothing is limited.
+    pub limiter: Option<Limiter>,
+}
 
 impl Guards {
     /// Lets a caller open a stream of `rpc` about what `request` names, or says why not.
@@ -25,7 +29,11 @@ impl Guards {
         request: &Request,
         arrival: &Arrival,
     ) -> Result<Admission> {
-        let _ = (rpc, request);
+        let _ = request;
+        let limiter = self.limiter.as_ref();
+        let held = limiter
+            .map(|limiter| limiter.stream(rpc, &arrival.principal))
+            .transpose()?;
         let expires = arrival.principal.expires;
         let over = async move {
             match expires {
@@ -38,6 +46,7 @@ impl Guards {
         };
         Ok(Admission {
             over: over.boxed().shared(),
+            _held: held,
         })
     }
 }
@@ -45,6 +54,8 @@ impl Guards {
 /// Held by a stream as long as it lasts.
 pub struct Admission {
     over: Shared<BoxFuture<'static, ()>>,
+    /// The stream's place.
+    _held: Option<Held>,
 }
 
 impl Admission {

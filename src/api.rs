@@ -107,6 +107,17 @@ pub enum Class {
     Wait,
 }
 
+impl Class {
+    /// How the class is called in configuration, scopes and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Wait => "wait",
+        }
+    }
+}
+
 impl Rpc {
     /// The rpc with this method's name.
     pub fn of(method: &str) -> Option<&'static Self> {

@@ -2,6 +2,8 @@
 //!
 //! [`Options`] is what may be given, the same names in all three places; [`Config`] is what holds.
 
+pub mod limits;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use self::limits::Limits;
 use crate::telemetry::{self, LogFormat};
 
 /// What may be given on the command line, in the environment (`PROTON_GATEWAY_…`) and, under the
@@ -89,6 +92,8 @@ pub struct Options {
     /// File that is written once calls are answered: the addresses, as JSON
     #[arg(long, env = "PROTON_GATEWAY_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    #[arg(skip)]
+    pub limits: Option<Limits>,
 }
 
 /// Who answers calls.
@@ -195,6 +200,8 @@ pub struct Config {
     pub log_format: LogFormat,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// What only the engine uses.
@@ -272,6 +279,7 @@ impl Config {
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             log_format: options.log_format.unwrap_or(LogFormat::Text),
             ready_file: options.ready_file,
+            limits: Limits::of(options.limits, upstream)?,
         };
         config.check()?;
         Ok(config)
@@ -459,6 +467,7 @@ impl Options {
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
             ready_file: self.ready_file.or(other.ready_file),
+            limits: self.limits.or(other.limits),
         }
     }
 }

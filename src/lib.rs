@@ -12,6 +12,7 @@ pub mod deploy;
 pub mod edge;
 pub mod error;
 pub mod gateway;
+pub mod limits;
 pub mod pages;
 pub mod pipeline;
 pub mod program;

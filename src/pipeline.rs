@@ -3,10 +3,11 @@
 //! Each layer asks `call.operation.policy()`; none knows an operation by name.
 
 pub mod deadline;
+pub mod limit;
 pub mod observe;
 pub mod validate;
 
-use tower::util::BoxCloneSyncService;
+use tower::util::{BoxCloneSyncService, option_layer};
 use tower::{Service, ServiceBuilder};
 
 use crate::admission::Guards;
@@ -15,7 +16,7 @@ use crate::gateway::{Call, Pipeline, Reply};
 use crate::telemetry::Metrics;
 
 /// Builds the pipeline over `backend`, outermost layer first.
-pub fn build<B>(backend: B, metrics: Metrics, _guards: &Guards) -> Pipeline
+pub fn build<B>(backend: B, metrics: Metrics, guards: &Guards) -> Pipeline
 where
     B: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     B::Future: Send + 'static,
@@ -25,6 +26,10 @@ where
         .layer(observe::ObserveLayer::new(metrics))
         // Before all work: nothing is done for a caller who no longer waits.
         .layer(deadline::DeadlineLayer)
+        // After authorization: who may not call at all uses up nothing.
+        .layer(option_layer(
+            guards.limiter.clone().map(limit::LimitLayer::new),
+        ))
         // Before the backend: a request that the model forbids never reaches it.
         .layer(validate::ValidateLayer)
         .service(backend);

@@ -19,6 +19,7 @@ use crate::clock::SystemClock;
 use crate::config::{AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::{Gateway, Pipeline};
+use crate::limits::Limiter;
 use crate::pipeline;
 use crate::reload::Reload;
 use crate::server::{self, DRAIN, Shutdown};
@@ -109,7 +110,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let (ask, _reload) = Reload::channel();
     let mut parts = JoinSet::new();
     spawn(&mut parts, "the reloader", hang_ups(ask, shutdown.clone()));
-    let guards = Guards::default();
+    let limits = config.limits.as_ref();
+    let guards = Guards {
+        limiter: limits.and_then(|limits| Limiter::new(limits, metrics.clone())),
+    };
     let (pipeline, changes) = backend(
         &config,
         metrics.clone(),

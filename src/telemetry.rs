@@ -14,6 +14,7 @@ use tracing_subscriber::filter::LevelFilter;
 pub struct Metrics {
     calls: Counter<u64>,
     durations: Histogram<f64>,
+    limited: Counter<u64>,
     registry: Registry,
     /// Keeps the instruments alive.
     _provider: SdkMeterProvider,
@@ -49,6 +50,12 @@ impl Metrics {
                     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
                 ])
                 .build(),
+            limited: meter
+                .u64_counter("proton_gateway_limited")
+                .with_description(
+                    "Calls and streams that a limit refused, or would have where it is in the shadow.",
+                )
+                .build(),
             registry,
             _provider: provider,
         })
@@ -73,6 +80,18 @@ impl Metrics {
         self.durations.record(
             elapsed.as_secs_f64(),
             &[KeyValue::new("operation", operation)],
+        );
+    }
+
+    /// Records a refusal. `limit` says whose limit of what it was; `shadow`, that nothing was refused.
+    pub fn limited(&self, class: &'static str, limit: &'static str, shadow: bool) {
+        self.limited.add(
+            1,
+            &[
+                KeyValue::new("class", class),
+                KeyValue::new("limit", limit),
+                KeyValue::new("shadow", shadow),
+            ],
         );
     }
 

@@ -107,9 +107,7 @@ impl FromStr for Rate {
             })
         });
         rate.filter(|rate| (1..=MOST).contains(&rate.count))
-            .ok_or_else(|| {
-                format!("{text:?} is no rate like 50/s, 6/m or 100/h, from 1 to {MOST}")
-            })
+            .ok_or_else(|| format!("{text:?} is no rate like 50/s, 6/m or 100/h, from 1 to {MOST}"))
     }
 }
 
@@ -336,7 +334,10 @@ impl Limits {
 impl UpstreamLimits {
     fn check(&self) -> Result<(), ConfigError> {
         const NAME: &str = "limits.upstream";
-        if !(1 <= self.min && self.min <= self.start && self.start <= self.max && self.max <= 10_000)
+        if !(1 <= self.min
+            && self.min <= self.start
+            && self.start <= self.max
+            && self.max <= 10_000)
         {
             let problem = "min, start and max must rise in this order, from 1 to 10000";
             return Err(invalid(NAME, problem));
@@ -358,7 +359,10 @@ fn sound(name: &'static str, quota: Quota) -> Result<(), ConfigError> {
     if (1..=MOST).contains(&quota.burst) {
         return Ok(());
     }
-    Err(invalid(name, format!("burst: at least 1 and at most {MOST}")))
+    Err(invalid(
+        name,
+        format!("burst: at least 1 and at most {MOST}"),
+    ))
 }
 
 fn counts(name: &'static str, count: Option<u32>) -> Result<(), ConfigError> {
@@ -406,7 +410,10 @@ mod tests {
         assert!(forwarding.upstream.unwrap().enabled);
         let whole = from_file(WHOLE).unwrap().limits.unwrap();
         assert!(whole.limit_callers());
-        assert_eq!(whole.read.unwrap().rate.interval(), Duration::from_millis(20));
+        assert_eq!(
+            whole.read.unwrap().rate.interval(),
+            Duration::from_millis(20)
+        );
     }
 
     #[test]

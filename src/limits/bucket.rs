@@ -51,13 +51,8 @@ impl Bucket {
     /// Puts back what was taken and not used.
     pub fn give_back(&self, quota: Quota, cost: u32) {
         let takes = quota.interval.saturating_mul(cost.into());
-        // The closure never refuses.
-        drop(
-            self.0
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-                    Some(full_at.saturating_sub(takes))
-                }),
-        );
+        // It was added before.
+        self.0.fetch_sub(takes, Ordering::Relaxed);
     }
 
     pub fn is_full(&self, now: u64) -> bool {

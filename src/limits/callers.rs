@@ -5,7 +5,7 @@
 //! so that forgetting never gives anybody more than its due.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,16 +38,37 @@ pub struct Callers {
     shards: Vec<Mutex<Shard>>,
     /// Of each shard.
     room: usize,
-    hashers: [RandomState; 2],
+    hasher: RandomState,
     newcomers: Arc<Caller>,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// By a keyed hash of the id, whose length is not ours to bound.
-    known: HashMap<u128, Arc<Caller>>,
+    /// By a keyed hash of the id, whose length is not ours to bound. Two callers with the same hash
+    /// would share their limits.
+    known: HashMap<u64, Arc<Caller>, BuildHasherDefault<Hashed>>,
     /// The same callers, the one to be looked at next first.
-    order: VecDeque<u128>,
+    order: VecDeque<u64>,
+}
+
+/// Leaves a key as it is: it is a hash already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 impl Callers {
@@ -58,16 +79,16 @@ impl Callers {
         Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             room: most / shards,
-            hashers: [RandomState::new(), RandomState::new()],
+            hasher: RandomState::new(),
             newcomers: Arc::default(),
         }
     }
 
     /// The state of the principal `id`.
     pub fn get(&self, id: &str, now: u64) -> Remembered {
-        let [low, high] = self.hashers.each_ref().map(|hasher| hasher.hash_one(id));
-        let key = u128::from(high) << 64 | u128::from(low);
-        let place = usize::try_from(low % self.shards.len() as u64).unwrap_or_default();
+        let key = self.hasher.hash_one(id);
+        // Not the bits by which the shard sorts its callers.
+        let place = usize::try_from((key >> 32) % self.shards.len() as u64).unwrap_or_default();
         let shard = self.shards.get(place);
         let caller = shard.and_then(|shard| {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +111,7 @@ impl Callers {
 }
 
 impl Shard {
-    fn get(&mut self, key: u128, room: usize, now: u64) -> Option<Arc<Caller>> {
+    fn get(&mut self, key: u64, room: usize, now: u64) -> Option<Arc<Caller>> {
         if let Some(caller) = self.known.get(&key) {
             return Some(Arc::clone(caller));
         }

@@ -76,6 +76,7 @@ fn causes() -> Vec<Error> {
     let retry_after = Duration::from_millis(1500);
     let throttled = |origin| ErrorKind::Throttled {
         origin,
+        limit: "caller/read",
         retry_after,
     };
     [
