@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
 
 use crate::admission::Guards;
-use crate::backend::aws::{self, Aws};
+use crate::backend::aws::{self, Aws, pace::Pace};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
 use crate::clock::SystemClock;
@@ -269,7 +269,11 @@ async fn backend(
                     .unwrap_or("AWS's own"),
                 "forwarding"
             );
-            let aws = Aws::connect(settings).await;
+            let limits = config.limits.as_ref();
+            let pace = limits
+                .and_then(|limits| limits.upstream.as_ref())
+                .and_then(|upstream| Pace::new(upstream, metrics.clone()));
+            let aws = Aws::connect(settings).await.paced(pace);
             let changes = aws.changes().clone();
             Ok((pipeline::build(aws, metrics, guards), changes))
         }

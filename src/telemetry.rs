@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, MeterProvider};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
@@ -15,6 +15,7 @@ pub struct Metrics {
     calls: Counter<u64>,
     durations: Histogram<f64>,
     limited: Counter<u64>,
+    upstream_calls: Gauge<u64>,
     registry: Registry,
     /// Keeps the instruments alive.
     _provider: SdkMeterProvider,
@@ -56,6 +57,10 @@ impl Metrics {
                     "Calls and streams that a limit refused, or would have where it is in the shadow.",
                 )
                 .build(),
+            upstream_calls: meter
+                .u64_gauge("proton_gateway_upstream_calls_allowed")
+                .with_description("Calls that the upstream is asked for at the same time, at most.")
+                .build(),
             registry,
             _provider: provider,
         })
@@ -93,6 +98,11 @@ impl Metrics {
                 KeyValue::new("shadow", shadow),
             ],
         );
+    }
+
+    /// Records how many calls the upstream is asked for at the same time.
+    pub fn upstream_calls(&self, allowed: u64) {
+        self.upstream_calls.record(allowed, &[]);
     }
 
     /// The page for Prometheus.

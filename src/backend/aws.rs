@@ -5,6 +5,7 @@
 
 pub mod convert;
 mod failure;
+pub mod pace;
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
+use self::pace::{Pace, Rank};
 use crate::api::{Idempotency, sdk};
 use crate::changes::Changes;
 use crate::error::Error;
@@ -37,6 +39,8 @@ pub struct Settings {
 pub struct Aws {
     client: Client,
     changes: Changes,
+    /// Absent where calls are sent as they come.
+    pace: Option<Pace>,
 }
 
 impl Aws {
@@ -68,7 +72,13 @@ impl Aws {
         Self {
             client: Client::from_conf(config),
             changes: Changes::default(),
+            pace: None,
         }
+    }
+
+    /// The same, which asks no more at the same time than the upstream bears.
+    pub fn paced(self, pace: Option<Pace>) -> Self {
+        Self { pace, ..self }
     }
 
     /// Where the names of what was changed through this gateway are published.
@@ -89,7 +99,12 @@ impl Service<Call> for Aws {
     fn call(&mut self, call: Call) -> Self::Future {
         let client = self.client.clone();
         let changes = self.changes.clone();
+        let pace = self.pace.clone();
         Box::pin(async move {
+            let place = match &pace {
+                Some(pace) => Some(pace.turn(Rank::of(&call), call.deadline.into()).await?),
+                None => None,
+            };
             let left = call.deadline.saturating_duration_since(Instant::now());
             let settings = aws_sdk_proton::config::Builder::new().timeout_config(
                 TimeoutConfig::builder()
@@ -105,6 +120,9 @@ impl Service<Call> for Aws {
             if let Some(name) = name {
                 // Whatever came of it: an outcome may be unknown.
                 changes.publish(&name);
+            }
+            if let Some(place) = place {
+                place.end(&outcome);
             }
             outcome
                 .map(|answer| Reply {
