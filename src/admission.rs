@@ -10,8 +10,10 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
 use crate::api::{Request, Rpc};
+use crate::audit::Audit;
 use crate::edge::Arrival;
 use crate::error::{Error, Result};
+use crate::gateway::{Call, Door};
 use crate::limits::{Held, Limiter};
 
 /// The guards of calls and streams. Clones share them.
@@ -19,11 +21,27 @@ use crate::limits::{Held, Limiter};
 pub struct Guards {
     /// How much callers may ask for; absent where nothing is limited.
     pub limiter: Option<Limiter>,
+    /// Who was denied; absent where nothing is put down.
+    pub audit: Option<Audit>,
 }
 
 impl Guards {
     /// Lets a caller open a stream of `rpc` about what `request` names, or says why not.
     pub async fn admit(
+        &self,
+        rpc: &'static Rpc,
+        request: &Request,
+        arrival: &Arrival,
+    ) -> Result<Admission> {
+        let admitted = self.decide(rpc, request, arrival).await;
+        if let (Err(error), Some(audit)) = (&admitted, &self.audit) {
+            let call = Call::new(request.clone(), Door::Grpc, arrival);
+            audit.denied(rpc, &call, error);
+        }
+        admitted
+    }
+
+    async fn decide(
         &self,
         rpc: &'static Rpc,
         request: &Request,

@@ -2,6 +2,7 @@
 //!
 //! [`Options`] is what may be given, the same names in all three places; [`Config`] is what holds.
 
+pub mod audit;
 pub mod limits;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use self::audit::AuditConfig;
 use self::limits::Limits;
 use crate::telemetry::{self, LogFormat};
 
@@ -94,6 +96,8 @@ pub struct Options {
     pub ready_file: Option<PathBuf>,
     #[arg(skip)]
     pub limits: Option<Limits>,
+    #[arg(skip)]
+    pub audit: Option<AuditConfig>,
 }
 
 /// Who answers calls.
@@ -202,6 +206,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditConfig>,
 }
 
 /// What only the engine uses.
@@ -280,6 +286,7 @@ impl Config {
             log_format: options.log_format.unwrap_or(LogFormat::Text),
             ready_file: options.ready_file,
             limits: Limits::of(options.limits, upstream)?,
+            audit: AuditConfig::of(options.audit)?,
         };
         config.check()?;
         Ok(config)
@@ -468,6 +475,7 @@ impl Options {
             log_format: self.log_format.or(other.log_format),
             ready_file: self.ready_file.or(other.ready_file),
             limits: self.limits.or(other.limits),
+            audit: self.audit.or(other.audit),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Each layer asks `call.operation.policy()`; none knows an operation by name.
 
+pub mod audit;
 pub mod deadline;
 pub mod limit;
 pub mod observe;
@@ -26,6 +27,10 @@ where
         .layer(observe::ObserveLayer::new(metrics))
         // Before all work: nothing is done for a caller who no longer waits.
         .layer(deadline::DeadlineLayer)
+        // Before authorization: denials are on the record as well.
+        .layer(option_layer(
+            guards.audit.clone().map(audit::AuditLayer::new),
+        ))
         // After authorization: who may not call at all uses up nothing.
         .layer(option_layer(
             guards.limiter.clone().map(limit::LimitLayer::new),

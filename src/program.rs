@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
 
 use crate::admission::Guards;
+use crate::audit::Audit;
 use crate::backend::aws::{self, Aws, pace::Pace};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
@@ -111,7 +112,15 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let mut parts = JoinSet::new();
     spawn(&mut parts, "the reloader", hang_ups(ask, shutdown.clone()));
     let limits = config.limits.as_ref();
+    let audit = match &config.audit {
+        Some(audit) => {
+            let clock = Arc::new(SystemClock);
+            Some(Audit::open(audit, clock, metrics.clone())?)
+        }
+        None => None,
+    };
     let guards = Guards {
+        audit: audit.clone(),
         limiter: limits.and_then(|limits| Limiter::new(limits, metrics.clone())),
     };
     let (pipeline, changes) = backend(
@@ -161,6 +170,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
 
     health.set_serving(true);
     addresses.announce(config.ready_file.as_deref())?;
+    if let Some(audit) = &audit {
+        let version = env!("CARGO_PKG_VERSION");
+        audit.event("started", serde_json::json!({ "version": version }));
+    }
     let outcome = until(stopped, &mut parts).await;
     // Health first, so that whoever balances load looks elsewhere while calls end.
     health.set_serving(false);
@@ -170,6 +183,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     }
     stop.send_replace(true);
     join(parts).await;
+    if let Some(audit) = audit {
+        audit.event("stopped", serde_json::Value::Null);
+        audit.flush().await;
+    }
     tracing::info!("stopped");
     outcome
 }

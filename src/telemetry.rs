@@ -16,6 +16,7 @@ pub struct Metrics {
     durations: Histogram<f64>,
     limited: Counter<u64>,
     upstream_calls: Gauge<u64>,
+    audit_lost: Counter<u64>,
     registry: Registry,
     /// Keeps the instruments alive.
     _provider: SdkMeterProvider,
@@ -61,6 +62,10 @@ impl Metrics {
                 .u64_gauge("proton_gateway_upstream_calls_allowed")
                 .with_description("Calls that the upstream is asked for at the same time, at most.")
                 .build(),
+            audit_lost: meter
+                .u64_counter("proton_gateway_audit_lost")
+                .with_description("Audit records that could not be written.")
+                .build(),
             registry,
             _provider: provider,
         })
@@ -103,6 +108,11 @@ impl Metrics {
     /// Records how many calls the upstream is asked for at the same time.
     pub fn upstream_calls(&self, allowed: u64) {
         self.upstream_calls.record(allowed, &[]);
+    }
+
+    /// Records that an audit record could not be written.
+    pub fn audit_lost(&self) {
+        self.audit_lost.add(1, &[]);
     }
 
     /// The page for Prometheus.

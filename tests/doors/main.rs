@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit;
 mod aws;
 mod grpc;
+mod limits;
 mod redaction;
 mod upstream;
 
