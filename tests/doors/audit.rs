@@ -54,8 +54,8 @@ async fn update(gateway: &Gateway) -> Status {
     });
     let id = "build-7".parse().unwrap();
     request.metadata_mut().insert("x-request-id", id);
-    let answer = ProtonServiceClient::new(door).update_environment(request);
-    answer.await.unwrap_err()
+    let mut client = ProtonServiceClient::new(door);
+    client.update_environment(request).await.unwrap_err()
 }
 
 async fn update_on_the_aws_door(gateway: &Gateway) -> u16 {

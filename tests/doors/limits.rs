@@ -58,16 +58,17 @@ async fn get(gateway: &Gateway) -> Result<(), Status> {
     let request = pb::GetEnvironmentRequest {
         name: "prod".to_owned(),
     };
-    let answer = ProtonServiceClient::new(door(gateway)).get_environment(request);
-    answer.await.map(drop)
+    let mut client = ProtonServiceClient::new(door(gateway));
+    client.get_environment(request).await.map(drop)
 }
 
 async fn cancel(gateway: &Gateway) -> Result<(), Status> {
     let request = pb::CancelEnvironmentDeploymentRequest {
         environment_name: "prod".to_owned(),
     };
-    let answer = ProtonServiceClient::new(door(gateway)).cancel_environment_deployment(request);
-    answer.await.map(drop)
+    let mut client = ProtonServiceClient::new(door(gateway));
+    let answer = client.cancel_environment_deployment(request).await;
+    answer.map(drop)
 }
 
 /// Whose limit it was.
