@@ -11,25 +11,46 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
 use crate::api::{Request, Rpc};
+use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::auth::policy::resource::Resource;
 use crate::auth::policy::{Authorizer, exempt};
 use crate::edge::Arrival;
 use crate::error::{Error, Result};
+use crate::gateway::{Call, Door};
+use crate::limits::{Held, Limiter};
 use crate::upstream::Identities;
 
 /// The guards of calls and streams. Clones share them.
 #[derive(Clone, Default)]
 pub struct Guards {
-    /// As whom the upstream is asked.
-    pub identities: Identities,
+    /// Who was denied; absent where nothing is put down.
+    pub audit: Option<Audit>,
     /// Says who may do what; absent where callers are not authenticated.
     pub authorizer: Option<Authorizer>,
+    /// How much callers may ask for; absent where nothing is limited.
+    pub limiter: Option<Limiter>,
+    /// As whom the upstream is asked.
+    pub identities: Identities,
 }
 
 impl Guards {
     /// Lets a caller open a stream of `rpc` about what `request` names, or says why not.
     pub async fn admit(
+        &self,
+        rpc: &'static Rpc,
+        request: &Request,
+        arrival: &Arrival,
+    ) -> Result<Admission> {
+        let admitted = self.decide(rpc, request, arrival).await;
+        if let (Err(error), Some(audit)) = (&admitted, &self.audit) {
+            let call = Call::new(request.clone(), Door::Grpc, arrival);
+            audit.denied(rpc, &call, error);
+        }
+        admitted
+    }
+
+    async fn decide(
         &self,
         rpc: &'static Rpc,
         request: &Request,
@@ -42,6 +63,10 @@ impl Guards {
             }
             _ => std::future::pending().boxed(),
         };
+        let limiter = self.limiter.as_ref();
+        let held = limiter
+            .map(|limiter| limiter.stream(rpc, &arrival.principal))
+            .transpose()?;
         let expires = arrival.principal.expires;
         let expired = async move {
             match expires {
@@ -60,6 +85,7 @@ impl Guards {
         };
         Ok(Admission {
             over: over.boxed().shared(),
+            _held: held,
         })
     }
 }
@@ -90,6 +116,8 @@ async fn permitted(
 /// Held by a stream as long as it lasts.
 pub struct Admission {
     over: Shared<BoxFuture<'static, ()>>,
+    /// The stream's place.
+    _held: Option<Held>,
 }
 
 impl Admission {

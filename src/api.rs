@@ -58,6 +58,8 @@ pub struct Policy {
     /// Kinds of resources whose stored answers it makes stale.
     pub touches: &'static [&'static str],
     pub idempotency: Idempotency,
+    /// It ends work that is under way, and is never refused for there being too much of it.
+    pub relieves: bool,
     /// It has a paging token on both sides.
     pub paginated: bool,
     /// Its request has a client token.
@@ -103,6 +105,17 @@ pub enum Class {
     Write,
     /// Changes nothing, and lasts.
     Wait,
+}
+
+impl Class {
+    /// How the class is called in configuration, scopes and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Wait => "wait",
+        }
+    }
 }
 
 impl Rpc {

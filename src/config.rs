@@ -2,7 +2,9 @@
 //!
 //! [`Options`] is what may be given, the same names in all three places; [`Config`] is what holds.
 
+pub mod audit;
 pub mod authorization;
+pub mod limits;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -14,7 +16,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use self::audit::AuditConfig;
 use self::authorization::{AuthorizationConfig, AuthorizationOptions};
+use self::limits::Limits;
 pub use self::upstreams::{AssumeRole, NamedUpstream};
 use crate::telemetry::{self, LogFormat};
 use crate::upstream::Identities;
@@ -105,6 +109,10 @@ pub struct Options {
     pub assume_role: Vec<AssumeRole>,
     #[arg(skip)]
     pub authorization: Option<AuthorizationOptions>,
+    #[arg(skip)]
+    pub limits: Option<Limits>,
+    #[arg(skip)]
+    pub audit: Option<AuditConfig>,
 }
 
 /// Who answers calls.
@@ -220,6 +228,10 @@ pub struct Config {
     /// Who may do what, where callers are authenticated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization: Option<AuthorizationConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditConfig>,
 }
 
 /// What only the engine uses.
@@ -305,6 +317,8 @@ impl Config {
                 .as_ref()
                 .map(AuthorizationConfig::of)
                 .transpose()?,
+            limits: Limits::of(options.limits, upstream)?,
+            audit: AuditConfig::of(options.audit)?,
         };
         config.check()?;
         Ok(config)
@@ -509,6 +523,8 @@ impl Options {
             upstreams: other.upstreams,
             assume_role: other.assume_role,
             authorization: other.authorization,
+            limits: other.limits,
+            audit: other.audit,
         }
     }
 }

@@ -76,6 +76,8 @@ pub enum ErrorKind {
     /// AWS: `ThrottlingException`. A repeat after the given time makes sense.
     Throttled {
         origin: Origin,
+        /// Whose limit of what it was: `caller/read`, `total/rate`, `upstream`.
+        limit: &'static str,
         retry_after: Duration,
     },
     /// AWS: `ServiceQuotaExceededException`. A repeat makes no sense until something is deleted.

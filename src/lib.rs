@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod backend;
 pub mod changes;
@@ -12,6 +13,7 @@ pub mod deploy;
 pub mod edge;
 pub mod error;
 pub mod gateway;
+pub mod limits;
 pub mod pages;
 pub mod pipeline;
 pub mod program;

@@ -2,9 +2,11 @@
 //!
 //! Each layer asks `call.operation.policy()`; none knows an operation by name.
 
+pub mod audit;
 pub mod authorize;
 pub mod deadline;
 pub mod identify;
+pub mod limit;
 pub mod observe;
 pub mod validate;
 
@@ -27,12 +29,20 @@ where
         .layer(observe::ObserveLayer::new(metrics))
         // Before all work: nothing is done for a caller who no longer waits.
         .layer(deadline::DeadlineLayer)
+        // Before authorization: denials are on the record as well.
+        .layer(option_layer(
+            guards.audit.clone().map(audit::AuditLayer::new),
+        ))
         // Before validation: who may not do it learns nothing, not even what is wrong with it.
         .layer(option_layer(
             guards
                 .authorizer
                 .clone()
                 .map(authorize::AuthorizeLayer::new),
+        ))
+        // After authorization: who may not call at all uses up nothing.
+        .layer(option_layer(
+            guards.limiter.clone().map(limit::LimitLayer::new),
         ))
         // Before all that is kept for one upstream or one role, and must not be shared.
         .layer(identify::IdentifyLayer::new(guards.identities.clone()))

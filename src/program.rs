@@ -12,14 +12,16 @@ use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
 
 use crate::admission::Guards;
+use crate::audit::Audit;
 use crate::auth::policy::Authorizer;
-use crate::backend::aws::{self, Aws};
+use crate::backend::aws::{self, Aws, pace::Pace};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
 use crate::clock::SystemClock;
 use crate::config::{AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::{Gateway, Pipeline};
+use crate::limits::Limiter;
 use crate::pipeline;
 use crate::reload::Reload;
 use crate::server::{self, DRAIN, Shutdown};
@@ -110,9 +112,19 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let (ask, reload) = Reload::channel();
     let mut parts = JoinSet::new();
     spawn(&mut parts, "the reloader", hang_ups(ask, shutdown.clone()));
+    let limits = config.limits.as_ref();
+    let audit = match &config.audit {
+        Some(audit) => {
+            let clock = Arc::new(SystemClock);
+            Some(Audit::open(audit, clock, metrics.clone())?)
+        }
+        None => None,
+    };
     let guards = Guards {
-        identities: config.identities(),
+        audit: audit.clone(),
         authorizer: authorizer(&config, &reload, &shutdown, &mut parts)?,
+        limiter: limits.and_then(|limits| Limiter::new(limits, metrics.clone())),
+        identities: config.identities(),
     };
     let (pipeline, changes) = backend(
         &config,
@@ -161,6 +173,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
 
     health.set_serving(true);
     addresses.announce(config.ready_file.as_deref())?;
+    if let Some(audit) = &audit {
+        let version = env!("CARGO_PKG_VERSION");
+        audit.event("started", serde_json::json!({ "version": version }));
+    }
     let outcome = until(stopped, &mut parts).await;
     // Health first, so that whoever balances load looks elsewhere while calls end.
     health.set_serving(false);
@@ -170,6 +186,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     }
     stop.send_replace(true);
     join(parts).await;
+    if let Some(audit) = audit {
+        audit.event("stopped", serde_json::Value::Null);
+        audit.flush().await;
+    }
     tracing::info!("stopped");
     outcome
 }
@@ -299,7 +319,15 @@ async fn backend(
                     .unwrap_or("AWS's own"),
                 "forwarding"
             );
-            let aws = Aws::connect(unnamed, named.collect(), config.sts_endpoint_url.clone()).await;
+            let limits = config.limits.as_ref();
+            let pace = || {
+                limits
+                    .and_then(|limits| limits.upstream.as_ref())
+                    .and_then(|upstream| Pace::new(upstream, metrics.clone()))
+            };
+            let aws = Aws::connect(unnamed, named.collect(), config.sts_endpoint_url.clone())
+                .await
+                .paced(pace);
             let changes = aws.changes().clone();
             Ok((pipeline::build(aws, metrics, guards), changes))
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, MeterProvider};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
@@ -14,6 +14,9 @@ use tracing_subscriber::filter::LevelFilter;
 pub struct Metrics {
     calls: Counter<u64>,
     durations: Histogram<f64>,
+    limited: Counter<u64>,
+    upstream_calls: Gauge<u64>,
+    audit_lost: Counter<u64>,
     registry: Registry,
     /// Keeps the instruments alive.
     _provider: SdkMeterProvider,
@@ -49,6 +52,20 @@ impl Metrics {
                     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
                 ])
                 .build(),
+            limited: meter
+                .u64_counter("proton_gateway_limited")
+                .with_description(
+                    "Calls and streams that a limit refused, or would have where it is in the shadow.",
+                )
+                .build(),
+            upstream_calls: meter
+                .u64_gauge("proton_gateway_upstream_calls_allowed")
+                .with_description("Calls that the upstream is asked for at the same time, at most.")
+                .build(),
+            audit_lost: meter
+                .u64_counter("proton_gateway_audit_lost")
+                .with_description("Audit records that could not be written.")
+                .build(),
             registry,
             _provider: provider,
         })
@@ -74,6 +91,28 @@ impl Metrics {
             elapsed.as_secs_f64(),
             &[KeyValue::new("operation", operation)],
         );
+    }
+
+    /// Records a refusal. `limit` says whose limit of what it was; `shadow`, that nothing was refused.
+    pub fn limited(&self, class: &'static str, limit: &'static str, shadow: bool) {
+        self.limited.add(
+            1,
+            &[
+                KeyValue::new("class", class),
+                KeyValue::new("limit", limit),
+                KeyValue::new("shadow", shadow),
+            ],
+        );
+    }
+
+    /// Records how many calls the upstream is asked for at the same time.
+    pub fn upstream_calls(&self, allowed: u64) {
+        self.upstream_calls.record(allowed, &[]);
+    }
+
+    /// Records that an audit record could not be written.
+    pub fn audit_lost(&self) {
+        self.audit_lost.add(1, &[]);
     }
 
     /// The page for Prometheus.

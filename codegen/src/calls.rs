@@ -41,13 +41,14 @@ fn operations(out: &mut String, operations: &[Operation]) {
         let _ = writeln!(
             out,
             "    Policy {{ name: {:?}, resource: {:?}, named_by: {}, cache: Cache::{}, touches: {}, \
-             idempotency: Idempotency::{}, paginated: {}, client_token: {} }},",
+             idempotency: Idempotency::{}, relieves: {}, paginated: {}, client_token: {} }},",
             o.name,
             o.resource,
             list(&o.named_by),
             o.cache,
             list(&o.touches),
             o.idempotency,
+            o.relieves,
             o.paginated,
             o.client_token
         );

@@ -54,6 +54,8 @@ pub struct Operation {
     pub touches: Vec<String>,
     /// `NaturalCreate`.
     pub idempotency: String,
+    /// It ends work, and is never limited.
+    pub relieves: bool,
     /// Both sides have a paging token.
     pub paginated: bool,
     /// The request has a client token.

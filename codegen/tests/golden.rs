@@ -203,6 +203,15 @@ fn options_that_contradict_each_other_are_refused() {
     );
     refuses_rpc(
         &format!(
+            "{READ} {}",
+            policy(&format!(
+                "{meal} cache: CACHE_CLASS_STATE idempotency: IDEMPOTENCY_CLASS_READ relieves: true"
+            ))
+        ),
+        "a read ends no work",
+    );
+    refuses_rpc(
+        &format!(
             "option idempotency_level = IDEMPOTENT; {}",
             policy(&format!(
                 "{meal} cache: CACHE_CLASS_NONE touches: [\"meal\"] idempotency: IDEMPOTENCY_CLASS_CLIENT_TOKEN"

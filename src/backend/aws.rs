@@ -5,9 +5,11 @@
 
 pub mod convert;
 mod failure;
+pub mod pace;
 mod session;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
+use self::pace::{Pace, Rank};
 use self::session::Clients;
 use crate::api::{Idempotency, sdk};
 use crate::changes::Changes;
@@ -38,6 +41,8 @@ pub struct Settings {
 pub struct Aws {
     clients: Clients,
     changes: Changes,
+    /// One for each upstream; none where calls are sent as they come.
+    paces: Arc<BTreeMap<Option<Arc<str>>, Pace>>,
 }
 
 impl Settings {
@@ -85,6 +90,17 @@ impl Aws {
         Self {
             clients: Clients::new(unnamed, named, sts_endpoint_url),
             changes: Changes::default(),
+            paces: Arc::default(),
+        }
+    }
+
+    /// The same, which asks no more at the same time than each upstream bears.
+    pub fn paced(self, pace: impl Fn() -> Option<Pace>) -> Self {
+        let upstreams = self.clients.upstreams();
+        let paces = upstreams.filter_map(|upstream| Some((upstream, pace()?)));
+        Self {
+            paces: Arc::new(paces.collect()),
+            ..self
         }
     }
 
@@ -104,9 +120,15 @@ impl Service<Call> for Aws {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let client = self.clients.of(&call.identity.clone().unwrap_or_default());
+        let identity = call.identity.clone().unwrap_or_default();
+        let client = self.clients.of(&identity);
         let changes = self.changes.clone();
+        let pace = self.paces.get(&identity.upstream).cloned();
         Box::pin(async move {
+            let place = match &pace {
+                Some(pace) => Some(pace.turn(Rank::of(&call), call.deadline.into()).await?),
+                None => None,
+            };
             let left = call.deadline.saturating_duration_since(Instant::now());
             let settings = aws_sdk_proton::config::Builder::new().timeout_config(
                 TimeoutConfig::builder()
@@ -122,6 +144,9 @@ impl Service<Call> for Aws {
             if let Some(name) = name {
                 // Whatever came of it: an outcome may be unknown.
                 changes.publish(&name);
+            }
+            if let Some(place) = place {
+                place.end(&outcome);
             }
             outcome
                 .map(|answer| Reply {

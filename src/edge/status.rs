@@ -222,12 +222,8 @@ pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Stat
         ErrorKind::Conflict { subject, .. } => {
             details.add_precondition_failure_violation(reason, fact(subject), &*message);
         }
-        ErrorKind::Throttled { origin, .. } => {
-            let subject = match origin {
-                Origin::Gateway => "gateway",
-                Origin::Upstream => "upstream",
-            };
-            details.add_quota_failure_violation(subject, &*message);
+        ErrorKind::Throttled { limit, .. } => {
+            details.add_quota_failure_violation(*limit, &*message);
         }
         ErrorKind::QuotaExceeded { quota, .. } => {
             details.add_quota_failure_violation(fact(quota), &*message);

@@ -7,9 +7,13 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::api::{Request, Response, pb};
+use crate::audit::Audit;
 use crate::auth::Principal;
+use crate::clock::SystemClock;
+use crate::config::audit::AuditConfig;
 use crate::error::ErrorKind;
 use crate::gateway::Door;
+use crate::limits::Limiter;
 
 fn call(name: &str, deadline: Instant) -> Call {
     let request = Request::GetEnvironment(pb::GetEnvironmentRequest {
@@ -117,4 +121,39 @@ async fn a_call_that_was_cut_off_is_safe_to_repeat_only_if_it_has_a_token() {
             .unwrap_err();
         assert_eq!(error.message.contains("safely"), safe, "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_throttled_mutation_is_on_the_record_and_a_forbidden_request_uses_up_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.log");
+    let metrics = Metrics::new().unwrap();
+    let audit = AuditConfig {
+        file: Some(file.clone()),
+        ..AuditConfig::default()
+    };
+    let limits = toml::from_str("write = { rate = \"1/h\", burst = 1 }").unwrap();
+    let guards = Guards {
+        audit: Some(Audit::open(&audit, Arc::new(SystemClock), metrics.clone()).unwrap()),
+        limiter: Limiter::new(&limits, metrics.clone()),
+        ..Guards::default()
+    };
+    let backend = tower::service_fn(|_: Call| std::future::pending::<Result<Reply, Error>>());
+    let pipeline = build(backend, metrics, &guards);
+    for _ in 0..2 {
+        let request = Request::DeleteService(pb::DeleteServiceRequest {
+            name: "no spaces!".to_owned(),
+        });
+        let mut deletion = call("prod", soon());
+        deletion.operation = request.operation();
+        deletion.request = request;
+        drop(pipeline.clone().oneshot(deletion).await);
+    }
+    guards.audit.unwrap().flush().await;
+    let text = std::fs::read_to_string(file).unwrap();
+    let outcomes: Vec<_> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["outcome"].clone())
+        .collect();
+    assert_eq!(outcomes, ["INVALID_REQUEST", "THROTTLED_BY_GATEWAY"]);
 }

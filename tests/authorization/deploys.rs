@@ -25,6 +25,7 @@ fn own(world: &World) -> Own {
     let authorizer = Authorizer::open(&Default::default()).unwrap();
     let guards = Guards {
         authorizer: Some(authorizer.clone()),
+        ..Guards::default()
     };
     let pipeline = pipeline::build(world.engine.clone(), Metrics::new().unwrap(), &guards);
     let gateway = Gateway::new(pipeline).guarded_by(guards);

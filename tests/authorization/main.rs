@@ -65,6 +65,7 @@ impl Guarded {
         let authorizer = Authorizer::open(config).unwrap();
         let guards = Guards {
             authorizer: Some(authorizer.clone()),
+            ..Guards::default()
         };
         let pipeline = pipeline::build(backend, Metrics::new().unwrap(), &guards);
         let gateway = Gateway::new(pipeline).guarded_by(guards);

@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod audit;
 mod aws;
 mod grpc;
 mod identity;
+mod limits;
 mod redaction;
 mod upstream;
 
@@ -77,6 +79,7 @@ fn causes() -> Vec<Error> {
     let retry_after = Duration::from_millis(1500);
     let throttled = |origin| ErrorKind::Throttled {
         origin,
+        limit: "caller/read",
         retry_after,
     };
     [

@@ -216,6 +216,7 @@ async fn a_throttling_upstream_is_asked_less_often_and_watchers_do_not_hurry_it(
     upstream.say(Err(Error::new(
         ErrorKind::Throttled {
             origin: Origin::Upstream,
+            limit: "upstream",
             retry_after: Duration::from_secs(1),
         },
         "slow down",

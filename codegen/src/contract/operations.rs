@@ -84,6 +84,7 @@ fn operation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Operati
         cache: choice(pool, &policy, "cache", "CacheClass"),
         touches: texts(&get(&policy, "touches")),
         idempotency: choice(pool, &policy, "idempotency", "IdempotencyClass"),
+        relieves: get(&policy, "relieves").as_bool().unwrap_or_default(),
         paginated: has("next_token") && method.output().get_field_by_name("next_token").is_some(),
         client_token: has("client_token"),
         request: request.name().to_owned(),
@@ -134,6 +135,10 @@ fn check(operation: &Operation, method: &MethodDescriptor) -> Result<(), Contrac
     expect(
         read == operation.touches.is_empty(),
         "a mutation must say what it touches, and a read touches nothing",
+    )?;
+    expect(
+        !(read && operation.relieves),
+        "a read ends no work, so that it cannot be one that `relieves`",
     )?;
     expect(
         operation.client_token == (operation.idempotency == "ClientToken"),

@@ -14,6 +14,9 @@ use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Upst
 /// When to try again where the upstream does not say.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Whose limit it is where the upstream throttles.
+const LIMIT: &str = "upstream";
+
 const UNREADABLE: &str = "the upstream gave no readable answer";
 
 /// Reads the SDK's error; [`of_operation`] completes what depends on the operation.
@@ -91,6 +94,7 @@ fn unmodelled(status: u16, message: String) -> Error {
         429 => (
             ErrorKind::Throttled {
                 origin,
+                limit: LIMIT,
                 retry_after,
             },
             "the upstream has too many calls",
@@ -183,6 +187,7 @@ fn service(code: &str, reason: Option<&str>, message: &str) -> Option<ErrorKind>
         },
         "ThrottlingException" | "Throttling" | "TooManyRequestsException" => ErrorKind::Throttled {
             origin: Origin::Upstream,
+            limit: LIMIT,
             retry_after: RETRY_AFTER,
         },
         "AccessDeniedException"
