@@ -9,6 +9,7 @@ use super::*;
 use crate::api::{Request, Response, pb};
 use crate::audit::Audit;
 use crate::auth::Principal;
+use crate::auth::policy::Authorizer;
 use crate::clock::SystemClock;
 use crate::config::audit::AuditConfig;
 use crate::error::ErrorKind;
@@ -86,6 +87,33 @@ async fn a_passed_deadline_comes_before_validation() {
         .await
         .unwrap_err();
     assert_eq!(*error.kind, ErrorKind::DeadlineExceeded);
+}
+
+/// A caller that policies permit nothing.
+fn nobody() -> Arc<Principal> {
+    Arc::new(Principal {
+        id: "nobody".to_owned(),
+        method: crate::auth::Method::Token,
+        ..(*Principal::anonymous()).clone()
+    })
+}
+
+#[tokio::test]
+async fn permission_comes_after_the_deadline_and_before_validation() {
+    let guards = Guards {
+        authorizer: Some(Authorizer::open(&Default::default()).unwrap()),
+    };
+    let backend = tower::service_fn(|_: Call| std::future::pending::<Result<Reply, Error>>());
+    let pipeline = build(backend, Metrics::new().unwrap(), &guards);
+    for (deadline, reason) in [
+        (soon(), "DENIED_BY_GATEWAY"),
+        (Instant::now(), "DEADLINE_EXCEEDED"),
+    ] {
+        let mut refused = call("no spaces!", deadline);
+        refused.principal = nobody();
+        let error = pipeline.clone().oneshot(refused).await.unwrap_err();
+        assert_eq!(crate::edge::status::meaning(&error.kind).reason, reason);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,24 +92,17 @@ struct Source {
 
 impl Source {
     fn wrong(&self, error: &DetailedError, problem: &str) -> PolicyError {
-        let offset = error.source_locations.first().map(|label| label.loc.start);
-        let before = self.text.get(..offset.unwrap_or(0)).unwrap_or_default();
-        let mut problem = problem.to_owned();
-        for more in [
-            &error.help,
-            &error
-                .source_locations
-                .first()
-                .and_then(|label| label.label.clone()),
-        ] {
-            if let Some(more) = more {
-                problem = format!("{problem}; {more}");
-            }
-        }
+        let place = error.source_locations.first();
+        let offset = place.map_or(0, |label| label.loc.start);
+        let before = self.text.get(..offset).unwrap_or_default();
+        let label = place.and_then(|label| label.label.as_ref());
+        let more = error.help.iter().chain(label);
         PolicyError::Wrong {
             path: self.path.clone(),
             line: before.matches('\n').count() + 1,
-            problem,
+            problem: more.fold(problem.to_owned(), |problem, more| {
+                format!("{problem}; {more}")
+            }),
         }
     }
 

@@ -226,3 +226,16 @@ fn entities_are_as_the_schema_says() {
     }
     Entities::from_entities(all, Some(schema)).unwrap();
 }
+
+#[test]
+fn the_documented_examples_are_valid() {
+    let document = include_str!("../../../../docs/security/authorization.md");
+    let blocks = document.split("```cedar\n").skip(1);
+    let examples: Vec<_> = blocks
+        .map(|block| source(block.split("```").next().unwrap()))
+        .collect();
+    assert!(examples.len() >= 5);
+    for example in examples {
+        Policies::of(&[example]).unwrap();
+    }
+}
