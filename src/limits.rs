@@ -147,7 +147,7 @@ impl Limiter {
         }
         let place = asked.place;
         let before = [
-            &caller.counts()[place as usize],
+            caller.counts()[place as usize],
             &state.counts[place as usize],
         ]
         .map(|count| count.fetch_add(1, Ordering::Relaxed));

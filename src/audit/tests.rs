@@ -297,3 +297,18 @@ async fn events_and_strangers_are_put_down_too() {
     assert_eq!(records[1]["door"], "aws");
     assert!(records[2]["details"]["omittedBytes"].is_u64());
 }
+
+#[tokio::test]
+async fn a_denied_stream_is_put_down_by_its_own_name_and_other_errors_are_not() {
+    let book = Book::open("");
+    let wait = Rpc::of("WaitServiceCreated").unwrap();
+    let error = denied(look()).await.unwrap_err();
+    book.audit.denied(wait, &look(), &error);
+    let missing = Error::not_found("service", "shop");
+    book.audit.denied(wait, &look(), &missing);
+    let [record] = &book.records().await[..] else {
+        panic!("one record")
+    };
+    assert_eq!(record["rpc"], "WaitServiceCreated");
+    assert_eq!(record["resource"]["names"]["name"], "shop");
+}

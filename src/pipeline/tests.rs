@@ -102,6 +102,7 @@ fn nobody() -> Arc<Principal> {
 async fn permission_comes_after_the_deadline_and_before_validation() {
     let guards = Guards {
         authorizer: Some(Authorizer::open(&Default::default()).unwrap()),
+        ..Guards::default()
     };
     let backend = tower::service_fn(|_: Call| std::future::pending::<Result<Reply, Error>>());
     let pipeline = build(backend, Metrics::new().unwrap(), &guards);
@@ -161,10 +162,13 @@ async fn a_throttled_mutation_is_on_the_record_and_a_forbidden_request_uses_up_t
         ..AuditConfig::default()
     };
     let limits = toml::from_str("write = { rate = \"1/h\", burst = 1 }").unwrap();
-    let guards = Guards {
-        audit: Some(Audit::open(&audit, Arc::new(SystemClock), metrics.clone()).unwrap()),
+    let limited = Guards {
         limiter: Limiter::new(&limits, metrics.clone()),
         ..Guards::default()
+    };
+    let guards = Guards {
+        audit: Some(Audit::open(&audit, Arc::new(SystemClock), metrics.clone()).unwrap()),
+        ..limited
     };
     let backend = tower::service_fn(|_: Call| std::future::pending::<Result<Reply, Error>>());
     let pipeline = build(backend, metrics, &guards);

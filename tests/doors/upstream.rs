@@ -11,6 +11,8 @@ use proton_gateway::admission::Guards;
 use proton_gateway::api::pb;
 use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
 use proton_gateway::backend::aws::Aws;
+use proton_gateway::backend::aws::pace::Pace;
+use proton_gateway::config::limits::UpstreamLimits;
 use proton_gateway::edge::aws_door::AwsDoor;
 use proton_gateway::edge::grpc_door;
 use proton_gateway::edge::health::Health;
@@ -25,6 +27,11 @@ use tower::ServiceExt;
 
 /// A gateway that forwards to `url`.
 async fn forwarding_to(url: String) -> Gateway {
+    paced(url, None).await
+}
+
+/// The same, at this pace.
+async fn paced(url: String, pace: Option<Pace>) -> Gateway {
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
@@ -32,7 +39,7 @@ async fn forwarding_to(url: String) -> Gateway {
         .load()
         .await;
     Gateway::new(pipeline::build(
-        Aws::with_config(&config),
+        Aws::with_config(&config).paced(pace),
         Metrics::new().unwrap(),
         &Guards::default(),
     ))
@@ -271,4 +278,49 @@ async fn an_answer_without_the_resource_is_no_success() {
     let (gateway, _upstream) = upstream(200, &[], "{}").await;
     assert_eq!(update(gateway.clone()).await.code(), Code::Unknown);
     assert_eq!(get(gateway).await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn what_the_upstream_does_not_bear_is_not_sent_and_a_place_is_free_again_at_the_end() {
+    let (entered, mut entries) = tokio::sync::mpsc::unbounded_channel();
+    let (leave, _) = tokio::sync::broadcast::channel::<()>(1);
+    let exit = leave.clone();
+    let answer = tower::service_fn(move |_: Request<hyper::body::Incoming>| {
+        let mut exit = exit.subscribe();
+        entered.send(()).ok();
+        async move {
+            drop(exit.recv().await);
+            let body = r#"{"environment": {"name": "prod"}}"#;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(
+                body.as_bytes(),
+            ))))
+        }
+    });
+    let (_stop, shutdown) = Shutdown::channel();
+    let (listener, address) = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    tokio::spawn(server::serve(listener, answer, shutdown));
+    let one = UpstreamLimits {
+        start: 1,
+        max: 1,
+        queue: 0,
+        ..UpstreamLimits::default()
+    };
+    let pace = Pace::new(&one, Metrics::new().unwrap());
+    let gateway = paced(format!("http://{address}"), pace).await;
+
+    let first = tokio::spawn(get(gateway.clone()));
+    entries.recv().await.unwrap();
+    let status = update(gateway.clone()).await;
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("nothing was sent"), "{status:?}");
+    let details = status.get_error_details();
+    let subject = &details.quota_failure().unwrap().violations[0].subject;
+    assert_eq!(subject, "upstream/calls");
+    assert!(details.retry_info().is_some());
+    drop(leave.send(()));
+    first.await.unwrap().unwrap();
+    let again = tokio::spawn(get(gateway));
+    entries.recv().await.unwrap();
+    drop(leave.send(()));
+    again.await.unwrap().unwrap();
 }

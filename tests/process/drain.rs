@@ -21,7 +21,7 @@ async fn forwarding(upstream: &Running, key: &Path) -> Running {
     command.arg("--resume-token-key-file").arg(key);
     command.env("AWS_ACCESS_KEY_ID", "test");
     command.env("AWS_SECRET_ACCESS_KEY", "test");
-    Running::of(command).await
+    Running::started(command).await
 }
 
 /// The events of one stream, to its end.

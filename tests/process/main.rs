@@ -101,11 +101,11 @@ impl Running {
     async fn with_step(state: &Path, step: &str) -> Self {
         let mut command = serve(state);
         command.args(["--simulated-step", step]);
-        Self::of(command).await
+        Self::started(command).await
     }
 
     /// Runs what serves.
-    async fn of(mut command: Command) -> Self {
+    async fn started(mut command: Command) -> Self {
         let files = tempfile::tempdir().unwrap();
         let ready_file = files.path().join("ready.json");
         let log = File::create(files.path().join("log")).unwrap();
@@ -846,4 +846,51 @@ async fn what_cannot_be_waited_for_is_said_and_wrong_usage_has_a_status_of_its_o
         let wrong = run(gateway.follow(&usage));
         assert_eq!(wrong.status.code(), Some(64), "{}", text(&wrong));
     }
+}
+
+#[tokio::test]
+async fn a_file_limits_callers_and_puts_down_what_they_change() {
+    let (folder, state) = state();
+    let audit = folder.path().join("audit.log");
+    let config = folder.path().join("gateway.toml");
+    let text = format!(
+        "[limits]\nwrite = {{ rate = \"1/h\", burst = 1 }}\n[audit]\nfile = {audit:?}\nblocking = true\n"
+    );
+    fs::write(&config, text).unwrap();
+    let mut command = serve(&state);
+    command.arg("--config").arg(&config);
+    let mut running = Running::started(command).await;
+    let mut client = running.client().await;
+    let mut create = async |name: &str| {
+        let request = pb::CreateEnvironmentTemplateRequest {
+            name: name.to_owned(),
+            ..pb::CreateEnvironmentTemplateRequest::default()
+        };
+        client.create_environment_template(request).await.map(drop)
+    };
+    create("first").await.unwrap();
+    let refused = create("second").await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    running.terminate();
+    running.ended().await;
+    let text = fs::read_to_string(&audit).unwrap();
+    let told: Vec<_> = text
+        .lines()
+        .map(|line| {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            let word = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
+            ["event", "phase", "outcome"].map(word).join(" ")
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "started - -",
+            "- begun -",
+            "- ended OK",
+            "- begun -",
+            "- ended THROTTLED_BY_GATEWAY",
+            "stopped - -",
+        ]
+    );
 }
