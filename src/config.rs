@@ -2,6 +2,8 @@
 //!
 //! [`Options`] is what may be given, the same names in all three places; [`Config`] is what holds.
 
+pub mod authentication;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use self::authentication::Authentication;
 use crate::telemetry::{self, LogFormat};
 
 /// What may be given on the command line, in the environment (`PROTON_GATEWAY_…`) and, under the
@@ -89,6 +92,9 @@ pub struct Options {
     /// File that is written once calls are answered: the addresses, as JSON
     #[arg(long, env = "PROTON_GATEWAY_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// How callers prove who they are; nobody has to where it is left out.
+    #[arg(skip)]
+    pub authentication: Option<Authentication>,
 }
 
 /// Who answers calls.
@@ -195,6 +201,8 @@ pub struct Config {
     pub log_format: LogFormat,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
 }
 
 /// What only the engine uses.
@@ -272,6 +280,7 @@ impl Config {
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             log_format: options.log_format.unwrap_or(LogFormat::Text),
             ready_file: options.ready_file,
+            authentication: options.authentication,
         };
         config.check()?;
         Ok(config)
@@ -298,14 +307,20 @@ impl Config {
                 format!("{url:?} is no URL like http://127.0.0.1:8787 or https://proton.example"),
             ));
         }
+        if let Some(authentication) = &self.authentication {
+            authentication.check()?;
+        }
         telemetry::filter(&self.log).map_err(|problem| invalid("log", problem))?;
         Ok(())
     }
 
     fn check_listeners(&self) -> Result<(), ConfigError> {
         let mut listeners = vec![("listen", self.listen), ("admin-listen", self.admin_listen)];
+        let authenticated = self.authentication.is_some();
         for (name, address) in &listeners {
-            if !self.insecure && !address.ip().is_loopback() {
+            // The admin pages ask nobody who they are.
+            let known = authenticated && *name == "listen";
+            if !self.insecure && !known && !address.ip().is_loopback() {
                 return Err(invalid(
                     name,
                     format!(
@@ -315,11 +330,11 @@ impl Config {
             }
         }
         if let AwsListen::At(address) = self.aws_listen {
-            if !address.ip().is_loopback() {
+            if !authenticated && !address.ip().is_loopback() {
                 return Err(invalid(
                     "aws-listen",
                     format!(
-                        "{address} is not on loopback; signatures are not checked, so the AWS door opens there only"
+                        "{address} is not on loopback; without [authentication] signatures are not checked, and the AWS door opens there only"
                     ),
                 ));
             }
@@ -459,6 +474,7 @@ impl Options {
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
             ready_file: self.ready_file.or(other.ready_file),
+            authentication: self.authentication.or(other.authentication),
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
 
 use crate::admission::Guards;
+use crate::auth::Authenticator;
 use crate::backend::aws::{self, Aws};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
@@ -106,9 +107,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
     let health = Health::default();
     let (stop, shutdown) = Shutdown::channel();
-    let (ask, _reload) = Reload::channel();
+    let (ask, reload) = Reload::channel();
     let mut parts = JoinSet::new();
     spawn(&mut parts, "the reloader", hang_ups(ask, shutdown.clone()));
+    let authenticator = authenticator(&config, &reload, &shutdown, &mut parts).await?;
     let guards = Guards::default();
     let (pipeline, changes) = backend(
         &config,
@@ -137,11 +139,15 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         gateway.clone(),
         waits,
         health.clone(),
+        authenticator.clone(),
         &shutdown,
         &mut parts,
     )?;
     if let Some((listener, _)) = aws {
-        let door = AwsDoor::new(gateway);
+        let mut door = AwsDoor::new(gateway);
+        if let Some(authenticator) = authenticator {
+            door = door.authenticated_by(authenticator);
+        }
         spawn(
             &mut parts,
             "the AWS door",
@@ -228,11 +234,15 @@ fn open(
     gateway: Gateway,
     waits: Waits,
     health: Health,
+    authenticator: Option<Authenticator>,
     shutdown: &Shutdown,
     parts: &mut JoinSet<Part>,
 ) -> Result<(), String> {
-    let routes = grpc_door::routes(gateway, waits, health)
+    let mut routes = grpc_door::routes(gateway, waits, health)
         .map_err(|error| format!("reflection cannot be set up: {error}"))?;
+    if let Some(authenticator) = authenticator {
+        routes = routes.authenticated_by(authenticator);
+    }
     let service = ServiceBuilder::new().service(routes);
     spawn(
         parts,
@@ -240,6 +250,23 @@ fn open(
         server::serve(listener, service, shutdown.clone()),
     );
     Ok(())
+}
+
+/// What knows callers, where they have to prove who they are.
+async fn authenticator(
+    config: &Config,
+    reload: &Reload,
+    shutdown: &Shutdown,
+    parts: &mut JoinSet<Part>,
+) -> Result<Option<Authenticator>, String> {
+    let Some(section) = &config.authentication else {
+        return Ok(None);
+    };
+    let (authenticator, background) =
+        Authenticator::new(section, reload, Arc::new(SystemClock)).await?;
+    let work = background.run(shutdown.clone());
+    spawn(parts, "the keys of callers", work);
+    Ok(Some(authenticator))
 }
 
 /// Opens the backend that was asked for, and starts what works beside it.
