@@ -2,6 +2,8 @@
 
 mod authenticator;
 mod certificate;
+#[cfg(test)]
+mod fixtures;
 pub mod jwt;
 mod key_sets;
 pub mod sigv4;

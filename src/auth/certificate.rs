@@ -118,7 +118,10 @@ struct Names {
 impl Certificates {
     pub fn new(rules: &[CertificateRule]) -> std::result::Result<Self, String> {
         Ok(Self {
-            rules: rules.iter().map(Rule::new).collect::<std::result::Result<_, _>>()?,
+            rules: rules
+                .iter()
+                .map(Rule::new)
+                .collect::<std::result::Result<_, _>>()?,
             remembered: Cache::new(MAX_REMEMBERED),
         })
     }
@@ -193,7 +196,10 @@ fn names(certificate: &X509Certificate<'_>) -> Option<Names> {
         subject: subject(certificate.subject())?,
     };
     let alternative = certificate.subject_alternative_name().ok()?;
-    for name in alternative.iter().flat_map(|names| &names.value.general_names) {
+    for name in alternative
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+    {
         match name {
             GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
             GeneralName::DNSName(dns) => names.dns.push(dns.to_ascii_lowercase()),

@@ -148,7 +148,12 @@ impl Issuer {
         })
     }
 
-    async fn verify_signature(&self, header: &Header, message: &str, signature: &str) -> Result<()> {
+    async fn verify_signature(
+        &self,
+        header: &Header,
+        message: &str,
+        signature: &str,
+    ) -> Result<()> {
         let algorithm = self
             .algorithms
             .iter()
@@ -168,12 +173,8 @@ impl Issuer {
                 ));
             }
         };
-        let verified = jsonwebtoken::crypto::verify(
-            signature,
-            message.as_bytes(),
-            key.decoding(),
-            algorithm,
-        );
+        let verified =
+            jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), algorithm);
         match verified {
             Ok(true) => Ok(()),
             _ => Err(unrecognized("the token's signature is wrong")),
@@ -199,7 +200,9 @@ impl Issuer {
         let id = self
             .id
             .fill(|name| claim(claims, name).and_then(text))
-            .map_err(|name| unrecognized(format!("the token has no claim {name:?} of one value")))?;
+            .map_err(|name| {
+                unrecognized(format!("the token has no claim {name:?} of one value"))
+            })?;
         if id.len() > MAX_ID || id.contains(char::is_control) {
             return Err(unrecognized(
                 "the token's subject is too long or has control characters",
@@ -273,7 +276,9 @@ fn claim<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
     let Some(path) = name.strip_prefix('/') else {
         return claims.get(name);
     };
-    let mut steps = path.split('/').map(|step| step.replace("~1", "/").replace("~0", "~"));
+    let mut steps = path
+        .split('/')
+        .map(|step| step.replace("~1", "/").replace("~0", "~"));
     let first = claims.get(&steps.next()?)?;
     steps.try_fold(first, |value, step| value.as_object()?.get(&step))
 }

@@ -15,9 +15,7 @@ use arc_swap::ArcSwapOption;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::BoxFuture;
-use jsonwebtoken::jwk::{
-    AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse,
-};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -122,9 +120,10 @@ impl KeySet {
 
     fn known(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
         let keys = self.current.load();
-        let mut fitting = keys.iter().flat_map(|keys| keys.iter()).filter(|key| {
-            key.fits(algorithm) && id.is_none_or(|id| key.id.as_deref() == Some(id))
-        });
+        let mut fitting = keys
+            .iter()
+            .flat_map(|keys| keys.iter())
+            .filter(|key| key.fits(algorithm) && id.is_none_or(|id| key.id.as_deref() == Some(id)));
         let first = fitting.next()?;
         // Without an id there must be no choice.
         (id.is_some() || fitting.next().is_none()).then(|| Arc::clone(first))

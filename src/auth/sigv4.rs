@@ -67,7 +67,10 @@ impl AccessKeys {
     }
 
     pub fn files(&self) -> Vec<PathBuf> {
-        self.given.iter().map(|key| key.secret_file.clone()).collect()
+        self.given
+            .iter()
+            .map(|key| key.secret_file.clone())
+            .collect()
     }
 
     /// Reads the secrets again; if that fails, the last ones stay.
@@ -222,7 +225,10 @@ impl<'a> Given<'a> {
 /// The only value of a header that the gateway goes by.
 fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str> {
     let mut values = headers.get_all(name).iter();
-    match (values.next().and_then(|value| value.to_str().ok()), values.next()) {
+    match (
+        values.next().and_then(|value| value.to_str().ok()),
+        values.next(),
+    ) {
         (Some(value), None) => Ok(value),
         _ => Err(incomplete(format!(
             "Authorization header requires existence of one '{name}' header."

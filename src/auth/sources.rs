@@ -58,7 +58,8 @@ impl Url {
         Ok(Self {
             url,
             bearer_token_file: issuer.bearer_token_file.clone(),
-            client: Client::builder(TokioExecutor::new()).build(builder.enable_all_versions().build()),
+            client: Client::builder(TokioExecutor::new())
+                .build(builder.enable_all_versions().build()),
         })
     }
 
@@ -79,12 +80,18 @@ impl Url {
         let response = self.client.request(request).await.map_err(|error| {
             // The cause of it says what went wrong.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            format!("{} cannot be reached: {}", self.url, cause.unwrap_or_else(|| error.to_string()))
+            format!(
+                "{} cannot be reached: {}",
+                self.url,
+                cause.unwrap_or_else(|| error.to_string())
+            )
         })?;
         if response.status() != StatusCode::OK {
             return Err(format!("{} answered {}", self.url, response.status()));
         }
-        let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;
+        let body = Limited::new(response.into_body(), MAX_BYTES)
+            .collect()
+            .await;
         match body {
             Ok(body) => Ok(body.to_bytes().to_vec()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),

@@ -105,7 +105,9 @@ mod tests {
     #[test]
     fn a_token_makes_its_bearer_known_with_all_that_was_given_to_it() {
         let token = new().unwrap();
-        let found = tokens(&token, None).principal(&token, SystemTime::now()).unwrap();
+        let found = tokens(&token, None)
+            .principal(&token, SystemTime::now())
+            .unwrap();
         assert_eq!((found.id.as_str(), found.method), ("ci", Method::Token));
         assert_eq!(found.scopes, ["read".to_owned()].into());
         assert_eq!(found.roles, ["viewer".to_owned()].into());
@@ -124,14 +126,23 @@ mod tests {
     fn a_token_is_good_until_it_expires() {
         let (token, now) = (new().unwrap(), SystemTime::now());
         let tokens = tokens(&token, Some(now));
-        assert!(tokens.principal(&token, now - Duration::from_secs(1)).is_ok());
+        assert!(
+            tokens
+                .principal(&token, now - Duration::from_secs(1))
+                .is_ok()
+        );
         let error = tokens.principal(&token, now).unwrap_err();
         assert_eq!(error.message, "the token has expired");
     }
 
     #[test]
     fn what_could_be_guessed_gets_no_hash() {
-        for weak in ["", "pgw_", "pgw_secret", "secret-secret-secret-secret-secret"] {
+        for weak in [
+            "",
+            "pgw_",
+            "pgw_secret",
+            "secret-secret-secret-secret-secret",
+        ] {
             assert!(hash_of(weak).is_err(), "{weak}");
         }
     }

@@ -288,7 +288,11 @@ impl Authentication {
                 "authentication.certificate.rules",
                 rules.unwrap_or(0),
             ),
-            (Proof::Jwt, "authentication.jwt.issuers", issuers.unwrap_or(0)),
+            (
+                Proof::Jwt,
+                "authentication.jwt.issuers",
+                issuers.unwrap_or(0),
+            ),
             (Proof::Token, "authentication.tokens", self.tokens.len()),
             (
                 Proof::AccessKey,
@@ -310,7 +314,9 @@ impl Authentication {
             }
         }
         let rules = self.certificate.iter().flat_map(|given| &given.rules);
-        rules.map(CertificateRule::check).collect::<Result<(), _>>()?;
+        rules
+            .map(CertificateRule::check)
+            .collect::<Result<(), _>>()?;
         self.check_issuers()?;
         self.check_tokens()?;
         self.check_access_keys()
@@ -363,7 +369,9 @@ impl Authentication {
         for key in &self.access_keys {
             let id = &key.access_key_id;
             let sound = (4..=128).contains(&id.len())
-                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if !sound {
                 return Err(invalid(
                     name,
@@ -493,7 +501,9 @@ fn check_url(url: &str) -> Result<(), ConfigError> {
     if parsed.scheme_str() == Some("http") && !local {
         return Err(invalid(
             name,
-            format!("{url:?} must be https: whoever could change the keys on their way could be anybody"),
+            format!(
+                "{url:?} must be https: whoever could change the keys on their way could be anybody"
+            ),
         ));
     }
     Ok(())
@@ -505,7 +515,10 @@ fn check_template(
     known: impl Fn(&str) -> bool,
 ) -> Result<(), ConfigError> {
     let template = Template::parse(text).map_err(|problem| invalid(name, problem))?;
-    match template.placeholders().find(|placeholder| !known(placeholder)) {
+    match template
+        .placeholders()
+        .find(|placeholder| !known(placeholder))
+    {
         Some(placeholder) => Err(invalid(
             name,
             format!("{{{placeholder}}} in {text:?} is not what the rule matches"),
@@ -540,7 +553,8 @@ fn check_names<'a>(
 }
 
 fn check_scopes(name: &'static str, scopes: &BTreeSet<String>) -> Result<(), ConfigError> {
-    let known = |scope: &str| matches!(scope, "read" | "write" | "wait") || Rpc::of(scope).is_some();
+    let known =
+        |scope: &str| matches!(scope, "read" | "write" | "wait") || Rpc::of(scope).is_some();
     match scopes.iter().find(|scope| !known(scope)) {
         Some(scope) => Err(invalid(
             name,

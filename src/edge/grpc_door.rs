@@ -130,7 +130,10 @@ where
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
             if let Some(authenticator) = authenticator {
-                match authenticator.identify(request.headers(), &arrival.peer).await {
+                match authenticator
+                    .identify(request.headers(), &arrival.peer)
+                    .await
+                {
                     Ok(principal) => arrival.principal = principal,
                     Err(error) => {
                         let error = super::refused(error, Door::Grpc, &arrival);
@@ -144,12 +147,13 @@ where
             let answer = inner.call(request.map(|body| {
                 let id = request_id.clone();
                 // tonic passes on what is a status already.
-                let body = share
-                    .meter(body)
-                    .map_err(move |error| match error.downcast::<Error>() {
-                        Ok(ours) => status::of(&ours, None, &id).into(),
-                        Err(other) => other,
-                    });
+                let body =
+                    share
+                        .meter(body)
+                        .map_err(move |error| match error.downcast::<Error>() {
+                            Ok(ours) => status::of(&ours, None, &id).into(),
+                            Err(other) => other,
+                        });
                 Body::new(body)
             }));
             // Given back when the call is answered.

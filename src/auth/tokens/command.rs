@@ -25,7 +25,10 @@ pub fn run(command: &TokenCommand) -> Result<(), String> {
         TokenCommand::New { id } => {
             let token = super::new()?;
             println!("# The token, which is shown only once:\n{token}\n");
-            println!("# For the configuration of the gateway:\n{}", lines(id, &token)?);
+            println!(
+                "# For the configuration of the gateway:\n{}",
+                lines(id, &token)?
+            );
         }
         TokenCommand::Hash => {
             let mut text = String::new();

@@ -16,7 +16,9 @@ fn issuer(more: &str) -> String {
 }
 
 fn token(more: &str) -> String {
-    format!("[authentication]\nmethods = [\"token\"]\n[[authentication.tokens]]\nid = \"ci\"\n{more}\n")
+    format!(
+        "[authentication]\nmethods = [\"token\"]\n[[authentication.tokens]]\nid = \"ci\"\n{more}\n"
+    )
 }
 
 fn rule(more: &str) -> String {
@@ -84,12 +86,18 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
             "methods",
             token(&format!("hash = \"{HASH}\"")).replace("[\"token\"]", "[\"token\", \"token\"]"),
         ),
-        ("jwt.issuers", "[authentication]\nmethods = [\"jwt\"]\n".to_owned()),
+        (
+            "jwt.issuers",
+            "[authentication]\nmethods = [\"jwt\"]\n".to_owned(),
+        ),
         (
             "tokens",
             issuer(file) + &format!("[[authentication.tokens]]\nid = \"a\"\nhash = \"{HASH}\"\n"),
         ),
-        ("jwt.issuers.audiences", issuer("audiences = []\njwks-file = \"/a\"")),
+        (
+            "jwt.issuers.audiences",
+            issuer("audiences = []\njwks-file = \"/a\""),
+        ),
         ("jwt.issuers.jwks-url", issuer(audiences)),
         (
             "jwt.issuers.jwks-url",
@@ -97,11 +105,15 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
         ),
         (
             "jwt.issuers.jwks-url",
-            issuer(&format!("{audiences}jwks-url = \"http://issuer.example/jwks\"")),
+            issuer(&format!(
+                "{audiences}jwks-url = \"http://issuer.example/jwks\""
+            )),
         ),
         (
             "jwt.issuers.jwks-url",
-            issuer(&format!("{audiences}jwks-url = \"http://127.0.0.1.example/jwks\"")),
+            issuer(&format!(
+                "{audiences}jwks-url = \"http://127.0.0.1.example/jwks\""
+            )),
         ),
         (
             "jwt.issuers.jwks-file",
@@ -119,10 +131,19 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
             "jwt.issuers.max-lifetime",
             issuer(&format!("{file}max-lifetime = \"0\"")),
         ),
-        ("jwt.issuers.refresh", issuer(&format!("{file}refresh = \"1s\""))),
+        (
+            "jwt.issuers.refresh",
+            issuer(&format!("{file}refresh = \"1s\"")),
+        ),
         ("jwt.issuers.id", issuer(&format!("{file}id = \"{{sub\""))),
-        ("tokens", token(&format!("hash = \"{HASH}\"\nscopes = [\"reads\"]"))),
-        ("tokens", token(&format!("hash = \"{HASH}\"\nroles = [\"\"]"))),
+        (
+            "tokens",
+            token(&format!("hash = \"{HASH}\"\nscopes = [\"reads\"]")),
+        ),
+        (
+            "tokens",
+            token(&format!("hash = \"{HASH}\"\nroles = [\"\"]")),
+        ),
         ("certificate.rules", rule("uri = \"spiffe://example*\"")),
         ("certificate.rules", rule("uri = \"*\"")),
         ("certificate.rules", rule("dns = \"*.example\"")),
@@ -134,7 +155,10 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
         let begins = format!("authentication.{name}: ");
         assert!(error.starts_with(&begins), "{text}: {error}");
     }
-    from_file(&issuer(&format!("{audiences}jwks-url = \"http://[::1]:8080/jwks\""))).unwrap();
+    from_file(&issuer(&format!(
+        "{audiences}jwks-url = \"http://[::1]:8080/jwks\""
+    )))
+    .unwrap();
 }
 
 #[test]
@@ -144,7 +168,10 @@ fn algorithms_with_a_shared_secret_cannot_be_named() {
             "audiences = [\"a\"]\njwks-file = \"/a\"\nalgorithms = [\"{algorithm}\"]"
         ));
         let error = from_file(&text).unwrap_err().to_string();
-        assert!(error.contains("RS256") && error.contains("EdDSA"), "{error}");
+        assert!(
+            error.contains("RS256") && error.contains("EdDSA"),
+            "{error}"
+        );
     }
 }
 
