@@ -152,3 +152,6 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

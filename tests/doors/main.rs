@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod authentication;
 mod aws;
 mod grpc;
 mod redaction;

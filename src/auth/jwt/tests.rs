@@ -50,7 +50,10 @@ impl World {
 
     async fn refusal(&self, token: &str) -> String {
         let error = self.issuers.principal(token).await.unwrap_err();
-        assert!(!error.message.contains(token), "{error}");
+        assert!(
+            token.len() < 10 || !error.message.contains(token),
+            "{error}"
+        );
         error.message
     }
 }
