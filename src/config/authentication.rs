@@ -313,10 +313,8 @@ impl Authentication {
                 _ => {}
             }
         }
-        let rules = self.certificate.iter().flat_map(|given| &given.rules);
-        rules
-            .map(CertificateRule::check)
-            .collect::<Result<(), _>>()?;
+        let mut rules = self.certificate.iter().flat_map(|given| &given.rules);
+        rules.try_for_each(CertificateRule::check)?;
         self.check_issuers()?;
         self.check_tokens()?;
         self.check_access_keys()
