@@ -1,10 +1,23 @@
-//! Who calls, and what callers may do.
+//! Who calls: principals, how callers prove that they are one, and what they may do.
 
+mod authenticator;
+mod certificate;
+#[cfg(test)]
+mod fixtures;
+pub mod jwt;
+mod key_sets;
 pub mod policy;
+pub mod sigv4;
+mod sources;
+pub mod template;
+pub mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
+
+pub use self::authenticator::{Authenticator, Background, Identified};
+use crate::error::{Error, ErrorKind};
 
 /// A caller, as far as the gateway knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,4 +90,17 @@ impl Principal {
     pub fn gateway() -> Arc<Self> {
         Arc::clone(&GATEWAY)
     }
+}
+
+/// A caller that is not known; `exception` is what AWS calls the reason.
+fn unauthenticated(exception: &'static str, text: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unauthenticated { exception }, text)
+}
+
+fn unrecognized(text: impl Into<String>) -> Error {
+    unauthenticated("UnrecognizedClientException", text)
+}
+
+fn expired(text: impl Into<String>) -> Error {
+    unauthenticated("ExpiredTokenException", text)
 }

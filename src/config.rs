@@ -3,6 +3,7 @@
 //! [`Options`] is what may be given, the same names in all three places; [`Config`] is what holds.
 
 pub mod audit;
+pub mod authentication;
 pub mod authorization;
 pub mod limits;
 mod upstreams;
@@ -17,6 +18,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use self::audit::AuditConfig;
+use self::authentication::Authentication;
 use self::authorization::{AuthorizationConfig, AuthorizationOptions};
 use self::limits::Limits;
 pub use self::upstreams::{AssumeRole, NamedUpstream};
@@ -113,6 +115,9 @@ pub struct Options {
     pub limits: Option<Limits>,
     #[arg(skip)]
     pub audit: Option<AuditConfig>,
+    /// How callers prove who they are; nobody has to where it is left out.
+    #[arg(skip)]
+    pub authentication: Option<Authentication>,
 }
 
 /// Who answers calls.
@@ -232,6 +237,8 @@ pub struct Config {
     pub limits: Option<Limits>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
 }
 
 /// What only the engine uses.
@@ -319,6 +326,7 @@ impl Config {
                 .transpose()?,
             limits: Limits::of(options.limits, upstream)?,
             audit: AuditConfig::of(options.audit)?,
+            authentication: options.authentication,
         };
         config.check()?;
         Ok(config)
@@ -347,14 +355,20 @@ impl Config {
         }
         let sts = self.sts_endpoint_url.as_deref();
         upstreams::check(&self.upstreams, &self.assume_role, sts)?;
+        if let Some(authentication) = &self.authentication {
+            authentication.check()?;
+        }
         telemetry::filter(&self.log).map_err(|problem| invalid("log", problem))?;
         Ok(())
     }
 
     fn check_listeners(&self) -> Result<(), ConfigError> {
         let mut listeners = vec![("listen", self.listen), ("admin-listen", self.admin_listen)];
+        let authenticated = self.authentication.is_some();
         for (name, address) in &listeners {
-            if !self.insecure && !address.ip().is_loopback() {
+            // The admin pages ask nobody who they are.
+            let known = authenticated && *name == "listen";
+            if !self.insecure && !known && !address.ip().is_loopback() {
                 return Err(invalid(
                     name,
                     format!(
@@ -364,11 +378,11 @@ impl Config {
             }
         }
         if let AwsListen::At(address) = self.aws_listen {
-            if !address.ip().is_loopback() {
+            if !authenticated && !address.ip().is_loopback() {
                 return Err(invalid(
                     "aws-listen",
                     format!(
-                        "{address} is not on loopback; signatures are not checked, so the AWS door opens there only"
+                        "{address} is not on loopback; without [authentication] signatures are not checked, and the AWS door opens there only"
                     ),
                 ));
             }
@@ -525,6 +539,7 @@ impl Options {
             authorization: other.authorization,
             limits: other.limits,
             audit: other.audit,
+            authentication: other.authentication,
         }
     }
 }

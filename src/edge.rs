@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use http::{Extensions, HeaderMap};
 
 use crate::auth::Principal;
+use crate::error::Error;
+use crate::gateway::Door;
 use crate::server::Peer;
 use crate::upstream::UPSTREAM;
 
@@ -70,6 +72,15 @@ impl Arrival {
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),
         }
     }
+}
+
+/// Logs that a request was refused whose caller is not known: it never becomes a call.
+fn refused(error: Error, door: Door, arrival: &Arrival) -> Error {
+    let (door, request_id) = (door.name(), &arrival.request_id);
+    let peer = arrival.peer.address.map(|address| address.to_string());
+    let outcome = status::meaning(&error.kind).reason;
+    tracing::info!(door, request_id, peer, outcome, cause = %error, "refused");
+    error
 }
 
 /// Reads the header `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).

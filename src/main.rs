@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use proton_gateway::auth::policy::check::PolicyCommand;
+use proton_gateway::auth::tokens::command::{self, TokenCommand};
 use proton_gateway::client::{self, DeployTarget, Following, Key, WaitTarget};
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program;
@@ -35,6 +36,11 @@ enum Command {
     Serve,
     /// Print the effective configuration as TOML, or what is wrong with it
     CheckConfig,
+    /// Make tokens for callers, or their hashes for the configuration
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Wait on a running gateway until something has ended; exit status 0 if as hoped, 1 if
     /// failed, 2 if cancelled, 124 if the time was over
     Wait {
@@ -89,6 +95,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         None | Some(Command::Serve) => program::run(config()?)?,
         Some(Command::CheckConfig) => check(&config()?)?,
         Some(Command::Policy { command }) => return Ok(command.run(config)),
+        Some(Command::Token { command }) => command::run(&command)?,
         Some(Command::Wait { target, following }) => return client::wait(target, &following),
         Some(Command::Deploy {
             target,

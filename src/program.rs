@@ -13,6 +13,7 @@ use tower::ServiceBuilder;
 
 use crate::admission::Guards;
 use crate::audit::Audit;
+use crate::auth::Authenticator;
 use crate::auth::policy::Authorizer;
 use crate::backend::aws::{self, Aws, pace::Pace};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
@@ -126,6 +127,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         limiter: limits.and_then(|limits| Limiter::new(limits, metrics.clone())),
         identities: config.identities(),
     };
+    let authenticator = authenticator(&config, &reload, &shutdown, &mut parts).await?;
     let (pipeline, changes) = backend(
         &config,
         metrics.clone(),
@@ -153,11 +155,15 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         gateway.clone(),
         waits,
         health.clone(),
+        authenticator.clone(),
         &shutdown,
         &mut parts,
     )?;
     if let Some((listener, _)) = aws {
-        let door = AwsDoor::new(gateway);
+        let mut door = AwsDoor::new(gateway);
+        if let Some(authenticator) = authenticator {
+            door = door.authenticated_by(authenticator);
+        }
         spawn(
             &mut parts,
             "the AWS door",
@@ -252,11 +258,15 @@ fn open(
     gateway: Gateway,
     waits: Waits,
     health: Health,
+    authenticator: Option<Authenticator>,
     shutdown: &Shutdown,
     parts: &mut JoinSet<Part>,
 ) -> Result<(), String> {
-    let routes = grpc_door::routes(gateway, waits, health)
+    let mut routes = grpc_door::routes(gateway, waits, health)
         .map_err(|error| format!("reflection cannot be set up: {error}"))?;
+    if let Some(authenticator) = authenticator {
+        routes = routes.authenticated_by(authenticator);
+    }
     let service = ServiceBuilder::new().service(routes);
     spawn(
         parts,
@@ -286,6 +296,23 @@ fn authorizer(
         }
     });
     Ok(Some(authorizer))
+}
+
+/// What knows callers, where they have to prove who they are.
+async fn authenticator(
+    config: &Config,
+    reload: &Reload,
+    shutdown: &Shutdown,
+    parts: &mut JoinSet<Part>,
+) -> Result<Option<Authenticator>, String> {
+    let Some(section) = &config.authentication else {
+        return Ok(None);
+    };
+    let (authenticator, background) =
+        Authenticator::new(section, reload, Arc::new(SystemClock)).await?;
+    let work = background.run(shutdown.clone());
+    spawn(parts, "the keys of callers", work);
+    Ok(Some(authenticator))
 }
 
 /// Opens the backend that was asked for, and starts what works beside it.

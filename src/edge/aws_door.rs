@@ -2,7 +2,8 @@
 //!
 //! `POST /`, the operation in `X-Amz-Target`, the error in `__type` and `x-amzn-errortype`. All
 //! modelled exceptions are 400 but `InternalServerException`, which is 500 (API Reference).
-//! Signatures are not checked yet, which is why the door opens on loopback only.
+//! Without authentication signatures are not looked at, which is why the door then opens on loopback
+//! only.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -17,6 +18,7 @@ use tower::Service;
 
 use super::{Arrival, MAX_REQUEST_BYTES, budget, status};
 use crate::api::{self, Operation};
+use crate::auth::{Authenticator, Identified};
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Call, Door, Gateway, Reply};
 
@@ -35,11 +37,23 @@ pub const REASON: &str = "x-proton-gateway-reason";
 #[derive(Clone)]
 pub struct AwsDoor {
     gateway: Gateway,
+    authenticator: Option<Authenticator>,
 }
 
 impl AwsDoor {
     pub fn new(gateway: Gateway) -> Self {
-        Self { gateway }
+        Self {
+            gateway,
+            authenticator: None,
+        }
+    }
+
+    /// The same, for callers whom `authenticator` knows.
+    pub fn authenticated_by(self, authenticator: Authenticator) -> Self {
+        Self {
+            authenticator: Some(authenticator),
+            ..self
+        }
     }
 
     async fn answer<B>(self, request: Request<B>) -> Response<Full<Bytes>>
@@ -48,14 +62,14 @@ impl AwsDoor {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let arrival = Arrival::of(request.headers(), request.extensions());
-        match self.reply(request, &arrival).await {
+        let mut arrival = Arrival::of(request.headers(), request.extensions());
+        match self.reply(request, &mut arrival).await {
             Ok(reply) => success(&reply, &arrival.request_id),
             Err(error) => failure(&error, &arrival.request_id),
         }
     }
 
-    async fn reply<B>(&self, request: Request<B>, arrival: &Arrival) -> Result<Reply, Error>
+    async fn reply<B>(&self, request: Request<B>, arrival: &mut Arrival) -> Result<Reply, Error>
     where
         B: Body + Send + Unpin,
         B::Data: Send,
@@ -65,11 +79,47 @@ impl AwsDoor {
         let share = self.gateway.budget().share(budget::REQUEST)?;
         let request = request.map(|body| share.meter(body));
         // A body that never comes must not keep its connection for ever.
-        let request = tokio::time::timeout_at(arrival.deadline.into(), read(request))
-            .await
-            .unwrap_or_else(|_| Err(Error::unreadable("the body did not come in time")))?;
+        let request = tokio::time::timeout_at(
+            arrival.deadline.into(),
+            self.read_authenticated(request, arrival),
+        )
+        .await
+        .unwrap_or_else(|_| Err(Error::unreadable("the body did not come in time")))?;
         let call = Call::new(request, Door::Aws, arrival);
         self.gateway.call(call).await
+    }
+
+    /// Reads a request, and sees to it that its caller is known.
+    async fn read_authenticated<B>(
+        &self,
+        request: Request<B>,
+        arrival: &mut Arrival,
+    ) -> Result<api::Request, Error>
+    where
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if request.method() != Method::POST || request.uri().path() != "/" {
+            return Err(unknown("calls are made with POST /"));
+        }
+        let Some(authenticator) = &self.authenticator else {
+            let (operation, body) = read(request).await?;
+            return parse(operation, &body);
+        };
+        let refused = |error| super::refused(error, Door::Aws, arrival);
+        let (parts, body) = request.into_parts();
+        let identified = authenticator
+            .identify_signed(&parts, &arrival.peer)
+            .await
+            .map_err(refused)?;
+        let (operation, body) = read(Request::from_parts(parts, body)).await?;
+        let principal = match identified {
+            Identified::Known(principal) => principal,
+            Identified::Signed(signed) => signed.prove(&body).map_err(refused)?,
+        };
+        arrival.principal = principal;
+        parse(operation, &body)
     }
 }
 
@@ -93,16 +143,13 @@ where
     }
 }
 
-/// Reads headers and body as a request of one of our operations.
-async fn read<B>(request: Request<B>) -> Result<api::Request, Error>
+/// Reads which operation is asked for, and the body.
+async fn read<B>(request: Request<B>) -> Result<(Operation, Bytes), Error>
 where
     B: Body + Send,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if request.method() != Method::POST || request.uri().path() != "/" {
-        return Err(unknown("calls are made with POST /"));
-    }
     let operation = target(request.headers())?;
     content_type(request.headers())?;
     let body = Limited::new(request.into_body(), MAX_REQUEST_BYTES)
@@ -110,10 +157,15 @@ where
         .await
         .map_err(broken)?
         .to_bytes();
+    Ok((operation, body))
+}
+
+/// Reads the body as a request of the operation.
+fn parse(operation: Operation, body: &Bytes) -> Result<api::Request, Error> {
     let value = if body.is_empty() {
         Value::Object(serde_json::Map::new())
     } else {
-        serde_json::from_slice(&body)
+        serde_json::from_slice(body)
             .map_err(|error| Error::unreadable(format!("the body is not JSON: {error}")))?
     };
     api::Request::from_json(operation, value)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::BodyExt;
 use tonic::Status;
 use tonic::body::Body;
@@ -23,14 +23,17 @@ use crate::api::own::gateway_service_server::GatewayServiceServer;
 use crate::api::pb::paginator_service_server::PaginatorServiceServer;
 use crate::api::pb::proton_service_server::ProtonServiceServer;
 use crate::api::pb::wait_service_server::WaitServiceServer;
+use crate::auth::Authenticator;
 use crate::deploy::Deploys;
 use crate::error::{Error, ErrorKind};
-use crate::gateway::Gateway;
+use crate::gateway::{Door, Gateway};
 use crate::pages::Paginator;
 use crate::waits::Waits;
 
 /// How long after its deadline a call is left to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
+/// What is answered to anybody: whoever balances load has no credential.
+const OPEN: &str = "/grpc.health.v1.Health/";
 
 /// All services of the gRPC door.
 pub fn routes(
@@ -54,6 +57,7 @@ pub fn routes(
     };
     Ok(Edge {
         budget: gateway.budget().clone(),
+        authenticator: None,
         inner: Routes::new(
             ProtonServiceServer::new(gateway)
                 // tonic applies the limit to what a message is unpacked to as well.
@@ -72,11 +76,22 @@ pub fn routes(
     })
 }
 
-/// Names each request, sets its deadline, and sees to it that no error leaves without details.
+/// Names each request, sets its deadline, asks who sends it, and sees to it that no error leaves without details.
 #[derive(Clone)]
 pub struct Edge<S> {
     budget: Budget,
+    authenticator: Option<Authenticator>,
     inner: S,
+}
+
+impl<S> Edge<S> {
+    /// The same, for callers whom `authenticator` knows.
+    pub fn authenticated_by(self, authenticator: Authenticator) -> Self {
+        Self {
+            authenticator: Some(authenticator),
+            ..self
+        }
+    }
 }
 
 impl<S, B> Service<Request<B>> for Edge<S>
@@ -98,10 +113,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let arrival = Arrival::of(request.headers(), request.extensions());
+        let mut arrival = Arrival::of(request.headers(), request.extensions());
         let request_id = arrival.request_id.clone();
         let end = arrival.deadline + GRACE;
-        request.extensions_mut().insert(arrival);
         let share = match self.budget.share(at_first(request.headers())) {
             Ok(share) => share,
             Err(error) => {
@@ -109,18 +123,39 @@ where
                 return Box::pin(std::future::ready(Ok(refusal)));
             }
         };
-        let answer = self.inner.call(request.map(|body| {
-            let id = request_id.clone();
-            // tonic passes on what is a status already.
-            let body = share
-                .meter(body)
-                .map_err(move |error| match error.downcast::<Error>() {
-                    Ok(ours) => status::of(&ours, None, &id).into(),
-                    Err(other) => other,
-                });
-            Body::new(body)
-        }));
+        let open = request.uri().path().starts_with(OPEN);
+        let authenticator = self.authenticator.clone().filter(|_| !open);
+        // The one that is ready.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
+            if let Some(authenticator) = authenticator {
+                match authenticator
+                    .identify(request.headers(), &arrival.peer)
+                    .await
+                {
+                    Ok(principal) => arrival.principal = principal,
+                    Err(error) => {
+                        let error = super::refused(error, Door::Grpc, &arrival);
+                        return Ok(status::of(&error, None, &request_id).into_http());
+                    }
+                }
+                // Nobody after this needs it, or might show it.
+                request.headers_mut().remove(header::AUTHORIZATION);
+            }
+            request.extensions_mut().insert(arrival);
+            let answer = inner.call(request.map(|body| {
+                let id = request_id.clone();
+                // tonic passes on what is a status already.
+                let body =
+                    share
+                        .meter(body)
+                        .map_err(move |error| match error.downcast::<Error>() {
+                            Ok(ours) => status::of(&ours, None, &id).into(),
+                            Err(other) => other,
+                        });
+                Body::new(body)
+            }));
             // Given back when the call is answered.
             let _share = share;
             // The pipeline ends calls on time; this is for messages that never arrive. A stream's

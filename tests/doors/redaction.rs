@@ -24,7 +24,13 @@ fn request() -> pb::CreateEnvironmentRequest {
 }
 
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -110,7 +116,7 @@ async fn a_logged_call_has_its_name_and_outcome_but_no_secrets_even_at_the_fines
             .await,
     );
     drop(guard);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert!(text.contains("CreateEnvironment"), "{text}");
     assert!(text.contains("INVALID_REQUEST"), "{text}");
     assert!(

@@ -6,6 +6,7 @@ use proton_gateway::api::own::{self, DeployAction};
 use proton_gateway::api::pb;
 use proton_gateway::api::pb::wait_event::Event;
 use proton_gateway::api::pb::wait_service_client::WaitServiceClient;
+use proton_gateway::auth::Authenticator;
 use proton_gateway::changes::Changes;
 use proton_gateway::edge::grpc_door::{self, Edge};
 use proton_gateway::edge::health::Health;
@@ -39,6 +40,19 @@ pub fn client_with_key(world: &World, key: Key) -> Client {
 pub fn open(gateway: Gateway, changes: Changes, settings: Settings, shutdown: Shutdown) -> Client {
     let waits = Waits::new(gateway.clone(), changes, settings, shutdown);
     WaitServiceClient::new(grpc_door::routes(gateway, waits, Health::default()).unwrap())
+}
+
+/// A client of waits that asks callers who they are.
+pub fn authenticated(
+    gateway: Gateway,
+    changes: Changes,
+    settings: Settings,
+    shutdown: Shutdown,
+    authenticator: Authenticator,
+) -> Client {
+    let waits = Waits::new(gateway.clone(), changes, settings, shutdown);
+    let door = grpc_door::routes(gateway, waits, Health::default()).unwrap();
+    WaitServiceClient::new(door.authenticated_by(authenticator))
 }
 
 /// A response that carries an event.

@@ -10,6 +10,7 @@ mod support;
 #[allow(dead_code)]
 mod service_fixtures;
 
+mod authentication;
 mod client;
 mod deploys;
 mod model;

@@ -20,19 +20,19 @@ use crate::client::{Client, Wait, open};
 
 /// An upstream with one environment.
 #[derive(Clone)]
-struct Upstream {
+pub struct Upstream {
     answer: Arc<Mutex<Result<i32, Error>>>,
     polls: Arc<AtomicUsize>,
-    changes: Changes,
+    pub changes: Changes,
     stop: Arc<watch::Sender<bool>>,
-    shutdown: Shutdown,
+    pub shutdown: Shutdown,
 }
 
 const IN_PROGRESS: i32 = pb::DeploymentStatus::InProgress as i32;
 const SUCCEEDED: i32 = pb::DeploymentStatus::Succeeded as i32;
 
 impl Upstream {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (stop, shutdown) = Shutdown::channel();
         Self {
             answer: Arc::new(Mutex::new(Ok(IN_PROGRESS))),
@@ -51,7 +51,7 @@ impl Upstream {
         self.polls.load(Ordering::SeqCst)
     }
 
-    fn client(&self) -> Client {
+    pub fn gateway(&self) -> Gateway {
         let upstream = self.clone();
         let backend = tower::service_fn(move |call: Call| {
             let upstream = upstream.clone();
@@ -73,14 +73,17 @@ impl Upstream {
                 })
             }
         });
-        let gateway = Gateway::new(pipeline::build(
+        Gateway::new(pipeline::build(
             backend,
             Metrics::new().unwrap(),
             &Guards::default(),
-        ));
+        ))
+    }
+
+    fn client(&self) -> Client {
         let settings = Settings::with_key(Key::random().unwrap());
         open(
-            gateway,
+            self.gateway(),
             self.changes.clone(),
             settings,
             self.shutdown.clone(),
@@ -88,7 +91,7 @@ impl Upstream {
     }
 }
 
-fn request() -> pb::WaitEnvironmentDeployedRequest {
+pub fn request() -> pb::WaitEnvironmentDeployedRequest {
     pb::WaitEnvironmentDeployedRequest {
         name: "prod".to_owned(),
         options: Some(pb::WaitOptions {

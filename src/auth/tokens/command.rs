@@ -1,0 +1,70 @@
+//! The command `token`: makes tokens and their hashes.
+
+use std::io::Read;
+
+use clap::Subcommand;
+
+/// The longest text that is read as a token.
+const MAX_INPUT: u64 = 8 * 1024;
+
+/// What to do with tokens.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Print a new token, and what to add to the configuration for it
+    New {
+        /// Who will bear it
+        #[arg(long, default_value = "someone", value_name = "ID")]
+        id: String,
+    },
+    /// Read a token from the standard input, and print its hash
+    Hash,
+}
+
+pub fn run(command: &TokenCommand) -> Result<(), String> {
+    match command {
+        TokenCommand::New { id } => {
+            let token = super::new()?;
+            println!("# The token, which is shown only once:\n{token}\n");
+            println!(
+                "# For the configuration of the gateway:\n{}",
+                lines(id, &token)?
+            );
+        }
+        TokenCommand::Hash => {
+            let mut text = String::new();
+            std::io::stdin()
+                .take(MAX_INPUT)
+                .read_to_string(&mut text)
+                .map_err(|error| format!("cannot read the standard input: {error}"))?;
+            println!("{}", String::from(super::hash_of(text.trim())?));
+        }
+    }
+    Ok(())
+}
+
+/// The entry of a token, as it stands in the configuration.
+fn lines(id: &str, token: &str) -> Result<String, String> {
+    let mut entry = toml::Table::new();
+    entry.insert("id".to_owned(), id.into());
+    let hash = String::from(super::hash_of(token)?);
+    entry.insert("hash".to_owned(), hash.into());
+    entry.insert("roles".to_owned(), toml::Value::Array(Vec::new()));
+    Ok(format!("[[authentication.tokens]]\n{entry}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::authentication::Token;
+
+    #[test]
+    fn the_entry_of_a_new_token_can_be_read_and_does_not_show_it() {
+        let token = super::super::new().unwrap();
+        let entry = lines("a \"quoted\" name", &token).unwrap();
+        let table = entry.strip_prefix("[[authentication.tokens]]\n").unwrap();
+        let read: Token = toml::from_str(table).unwrap();
+        assert_eq!(read.id, "a \"quoted\" name");
+        assert_eq!(read.hash, super::super::hash_of(&token).unwrap());
+        assert!(!entry.contains(&token));
+    }
+}
