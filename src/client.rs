@@ -209,8 +209,9 @@ fn exit_status(terminal: &pb::WaitTerminal) -> u8 {
 fn passes(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::ResourceExhausted => true,
-        // A connection that breaks in the middle of a stream; what the gateway says has details.
-        Code::Unknown => status.details().is_empty(),
+        // A connection that breaks in the middle of a stream, or that the gateway closes for its age
+        // just before; what the gateway says has details.
+        Code::Unknown | Code::Cancelled => status.details().is_empty(),
         _ => false,
     }
 }
@@ -264,6 +265,7 @@ mod tests {
     fn only_what_passes_by_itself_is_tried_again() {
         assert!(passes(&Status::unavailable("restarting")));
         assert!(passes(&Status::unknown("connection reset")));
+        assert!(passes(&Status::cancelled("operation was canceled")));
         assert!(!passes(&Status::with_details(
             Code::Unknown,
             "the outcome is unknown",

@@ -138,11 +138,15 @@ impl Server {
                 }
             };
             let (house, present) = (Arc::clone(&house), present.clone());
-            let (beginning, service) = (beginnings.enter(), service.clone());
+            let ((beginning, full), service) = (beginnings.enter(), service.clone());
             tokio::spawn(async move {
                 house.host(io, address, beginning, service).await;
                 drop(present);
             });
+            if full {
+                // What has come before is looked at before it has to give way.
+                tokio::task::yield_now().await;
+            }
         }
         drop((listener, present));
         if tokio::time::timeout(DRAIN, gone.recv()).await.is_err() {

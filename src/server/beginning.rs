@@ -1,9 +1,10 @@
-//! Connections that have not begun yet: shaking hands, or silent.
+//! Connections that have not begun yet: silent, or shaking hands.
 //!
 //! They cost a descriptor and little else, but anybody can open them. They are counted apart from
-//! connections that speak, and where there are too many the oldest gives way: a good client is done
-//! within a few round trips, and what is oldest is the likeliest to be none. Accepting goes on all the
-//! while, so a flood delays nobody.
+//! connections that speak, and where there are too many one gives way: the oldest of those that
+//! have not said a word, else the oldest. A good client speaks as soon as it is connected, and is done
+//! within a few round trips; so what is silent, or old, is the likeliest to be none. Accepting goes
+//! on all the while: a flood delays nobody.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,15 +21,26 @@ pub(super) struct Beginnings {
 #[derive(Default)]
 struct All {
     next: u64,
-    /// By age: the first is the oldest. Who is dropped here has to give way.
-    places: BTreeMap<u64, oneshot::Sender<()>>,
+    silent: Places,
+    speaking: Places,
 }
+
+/// By age: the first is the oldest. Whose sender is dropped has to give way.
+type Places = BTreeMap<u64, oneshot::Sender<()>>;
 
 /// One of them.
 pub(super) struct Beginning {
     number: u64,
     of: Beginnings,
     displaced: oneshot::Receiver<()>,
+}
+
+impl All {
+    fn displace(&mut self) {
+        if self.silent.pop_first().is_none() {
+            self.speaking.pop_first();
+        }
+    }
 }
 
 impl Beginnings {
@@ -39,47 +51,61 @@ impl Beginnings {
         }
     }
 
-    /// Takes one more in.
-    pub(super) fn enter(&self) -> Beginning {
+    /// Takes one more in, and says whether another one gave way to it.
+    pub(super) fn enter(&self) -> (Beginning, bool) {
         let (place, displaced) = oneshot::channel();
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.places.len() >= self.most {
-            all.places.pop_first();
-        }
-        let number = all.next;
-        all.next += 1;
-        all.places.insert(number, place);
-        Beginning {
+        let (number, full) = self.change(|all| {
+            let full = all.silent.len() + all.speaking.len() >= self.most;
+            if full {
+                all.displace();
+            }
+            let number = all.next;
+            all.next += 1;
+            all.silent.insert(number, place);
+            (number, full)
+        });
+        let beginning = Beginning {
             number,
             of: self.clone(),
             displaced,
-        }
+        };
+        (beginning, full)
     }
 
-    /// Lets the oldest give way, if there is one.
+    /// Lets one give way, if there is one.
     pub(super) fn displace(&self) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.places.pop_first();
+        self.change(All::displace);
     }
 
-    #[cfg(test)]
-    fn count(&self) -> usize {
-        self.all.lock().unwrap().places.len()
+    fn change<R>(&self, change: impl FnOnce(&mut All) -> R) -> R {
+        change(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Beginning {
-    /// Returns when this one has to give way.
-    pub(super) async fn displaced(&mut self) {
-        // Nothing is ever sent: the sender goes away.
-        drop((&mut self.displaced).await);
+    /// The client has said its first word.
+    pub(super) fn speaks(&self) {
+        self.of.change(|all| {
+            // Absent where it has to give way.
+            if let Some(place) = all.silent.remove(&self.number) {
+                all.speaking.insert(self.number, place);
+            }
+        });
+    }
+
+    /// Takes what tells when this one has to give way.
+    pub(super) fn displaced(&mut self) -> oneshot::Receiver<()> {
+        let (_, nobody) = oneshot::channel();
+        std::mem::replace(&mut self.displaced, nobody)
     }
 }
 
 impl Drop for Beginning {
     fn drop(&mut self) {
-        let mut all = self.of.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.places.remove(&self.number);
+        self.of.change(|all| {
+            all.silent.remove(&self.number);
+            all.speaking.remove(&self.number);
+        });
     }
 }
 
@@ -88,20 +114,35 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
+    fn gave_way(displaced: &mut oneshot::Receiver<()>) -> bool {
+        displaced.now_or_never().is_some()
+    }
+
     #[test]
     fn the_oldest_gives_way_and_who_has_begun_makes_room() {
         let all = Beginnings::new(2);
-        let (mut first, mut second) = (all.enter(), all.enter());
-        assert!(first.displaced().now_or_never().is_none());
-        let mut third = all.enter();
-        assert!(first.displaced().now_or_never().is_some());
-        assert!(second.displaced().now_or_never().is_none());
-        assert!(third.displaced().now_or_never().is_none());
+        let ((mut first, full), (mut second, _)) = (all.enter(), all.enter());
+        assert!(!full);
+        let (mut one, mut two) = (first.displaced(), second.displaced());
+        assert!(!gave_way(&mut one));
+        let (third, full) = all.enter();
+        assert!(full);
+        assert!(gave_way(&mut one) && !gave_way(&mut two));
         drop((first, third));
-        let _fourth = all.enter();
-        assert!(second.displaced().now_or_never().is_none());
-        assert_eq!(all.count(), 2);
-        drop(second);
-        assert_eq!(all.count(), 1);
+        let (_fourth, full) = all.enter();
+        assert!(!full && !gave_way(&mut two));
+    }
+
+    #[test]
+    fn the_silent_give_way_before_those_who_speak() {
+        let all = Beginnings::new(2);
+        let ((mut first, _), (mut second, _)) = (all.enter(), all.enter());
+        let (mut one, mut two) = (first.displaced(), second.displaced());
+        first.speaks();
+        let (third, _) = all.enter();
+        assert!(!gave_way(&mut one) && gave_way(&mut two));
+        third.speaks();
+        all.displace();
+        assert!(gave_way(&mut one));
     }
 }

@@ -82,9 +82,10 @@ impl House {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let limit = self.limits.handshake_timeout.0;
+        let displaced = beginning.displaced();
         let begun = tokio::select! {
-            begun = tokio::time::timeout(limit, self.receive(io)) => begun,
-            () = beginning.displaced() => {
+            begun = tokio::time::timeout(limit, self.receive(io, &beginning)) => begun,
+            _ = displaced => {
                 tracing::debug!("a connection that had not begun gave way to others");
                 return;
             }
@@ -101,8 +102,10 @@ impl House {
     }
 
     /// Shakes hands, learns the version, and finds a place.
-    async fn receive(&self, io: Box<dyn Io>) -> io::Result<Guest> {
+    async fn receive(&self, io: Box<dyn Io>, beginning: &Beginning) -> io::Result<Guest> {
         let io = Steady::new(io, self.limits.write_stall_timeout.0);
+        let io = version::first_word(io).await?;
+        beginning.speaks();
         let mut certificates = Vec::new();
         let io: Box<dyn Io> = match &self.tls {
             None => Box::new(io),

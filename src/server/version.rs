@@ -16,6 +16,18 @@ pub(super) enum Version {
     Http2,
 }
 
+/// Returns when the client has said something, which is not read yet.
+pub(super) async fn first_word<T>(mut inner: T) -> io::Result<Begun<T>>
+where
+    T: AsyncRead + Unpin,
+{
+    let mut seen = vec![0; 1];
+    let count = inner.read(&mut seen).await?;
+    seen.truncate(count);
+    let seen = Bytes::from(seen);
+    Ok(Begun { seen, inner })
+}
+
 /// Reads as much as tells the version, which hyper would wait for without end.
 pub(super) async fn begin<T>(mut inner: T) -> io::Result<(Version, Begun<T>)>
 where

@@ -8,6 +8,7 @@ use proton_gateway::api::health::health_server::HealthServer;
 use proton_gateway::config::Connections;
 use proton_gateway::edge::health::Health;
 use proton_gateway::server::{self, Server, Shutdown};
+use tonic::Code;
 use tonic::service::Routes;
 use tonic::transport::Endpoint;
 
@@ -46,12 +47,19 @@ async fn a_client_of_grpc_does_not_notice_that_its_connections_grow_old() {
     let mut connections = std::collections::BTreeSet::new();
     let deadline = Instant::now() + PATIENCE;
     while connections.len() < 5 {
+        assert!(Instant::now() < deadline, "it is still {connections:?}");
         let request = HealthCheckRequest {
             service: String::new(),
         };
-        client.check(request).await.unwrap();
-        connections.insert(seen.recv().await.unwrap());
-        assert!(Instant::now() < deadline, "it is still {connections:?}");
+        match client.check(request).await {
+            Ok(_) => drop(connections.insert(seen.try_recv().unwrap())),
+            // The connection was gone before the call was on its way. Clients of gRPC send it again by
+            // themselves; tonic leaves that to its caller.
+            Err(status) => {
+                assert_eq!(status.code(), Code::Cancelled, "{status:?}");
+                assert!(seen.try_recv().is_err(), "it was on its way");
+            }
+        }
     }
 }
 

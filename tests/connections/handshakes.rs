@@ -40,7 +40,7 @@ async fn thousands_of_half_open_connections_keep_nobody_out() {
     let served = Served::with_tls(
         Connections {
             max_connections: 16,
-            max_handshakes: 64,
+            max_handshakes: 128,
             // Only the bound lets them go.
             handshake_timeout: span(3_600_000),
             ..Connections::default()
