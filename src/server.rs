@@ -57,13 +57,7 @@ impl Shutdown {
 
 /// Binds `address`, and says which one it became: port 0 takes any free one.
 pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    let bound = listener
-        .local_addr()
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    Ok((listener, bound))
+    listener::network(address).map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
 /// What is served where, and within which bounds.
@@ -144,7 +138,7 @@ impl Server {
                 drop(present);
             });
             if full {
-                // What has come before is looked at before it has to give way.
+                // Who has come before is listened to before it has to give way.
                 tokio::task::yield_now().await;
             }
         }

@@ -8,13 +8,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixSocket};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use crate::config::Address;
 use crate::config::connections::SocketMode;
 
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: u32 = 1024;
+/// Connections that the kernel holds until they are accepted, if it grants as many. In a flood, those
+/// of good clients are among them.
+const BACKLOG: u32 = 4096;
 
 /// Bytes to and from a client.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -91,6 +92,21 @@ impl From<TcpListener> for Listener {
             address: address.into(),
         }
     }
+}
+
+/// Opens an address of the network, and says which one it became.
+pub(super) fn network(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // A restart does not wait for the connections of the program before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
 }
 
 /// A socket's file, removed with this value.
