@@ -47,6 +47,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const PRESSED: Duration = Duration::from_secs(30);
 /// How long an idle connection that was asked to leave may take.
 const LEAVE: Duration = Duration::from_secs(10);
+/// How long a connection may take in a drain: the listener says first who is still there.
+const OVERDUE: Duration = DRAIN.saturating_add(Duration::from_secs(1));
 
 /// What all connections of one listener share.
 pub(super) struct House {
@@ -183,7 +185,7 @@ impl House {
         tokio::select! {
             () = old => self.limits.age_grace.0,
             () = self.idle(activity) => LEAVE,
-            () = self.shutdown.clone().told() => DRAIN,
+            () = self.shutdown.clone().told() => OVERDUE,
         }
     }
 
@@ -204,7 +206,7 @@ impl House {
     /// Returns when the drain is over.
     async fn drained(&self) {
         self.shutdown.clone().told().await;
-        sleep(DRAIN).await;
+        sleep(OVERDUE).await;
     }
 }
 

@@ -7,6 +7,7 @@ mod certificates;
 mod client;
 mod floods;
 mod handshakes;
+mod program;
 mod slow_readers;
 mod tls;
 mod unix;
