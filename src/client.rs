@@ -2,6 +2,7 @@
 //!
 //! A stream that ends before its wait, or breaks, is gone on with by its resume token.
 
+mod endpoint;
 mod report;
 mod target;
 
@@ -11,9 +12,10 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+pub use self::endpoint::Reach;
 use self::report::{Output, Reporter};
 pub use self::target::{DeployTarget, WaitTarget};
 use self::target::{Stream, Target};
@@ -41,15 +43,8 @@ const PAUSES: [Duration; 4] = [
 /// How to reach the gateway, and what to say.
 #[derive(Debug, Clone, Args)]
 pub struct Following {
-    /// The gateway's gRPC door
-    #[arg(
-        long,
-        global = true,
-        env = "PROTON_GATEWAY_ADDRESS",
-        default_value = "http://127.0.0.1:50051",
-        value_name = "URL"
-    )]
-    address: String,
+    #[command(flatten)]
+    reach: Reach,
     /// How long to wait at most; then the exit status is 124
     #[arg(long, global = true, default_value = "24h", value_name = "DURATION")]
     timeout: Span,
@@ -113,15 +108,7 @@ struct Broken(Status);
 
 impl<'a> Follower<'a> {
     fn new(target: &'a Target, following: &Following) -> Result<Self, String> {
-        let address = &following.address;
-        let whole = if address.contains("://") {
-            address.clone()
-        } else {
-            format!("http://{address}")
-        };
-        let endpoint = Endpoint::from_shared(whole)
-            .map_err(|error| format!("--address {address}: {error}"))?
-            .connect_timeout(Duration::from_secs(5));
+        let endpoint = following.reach.endpoint()?;
         let timeout = following.timeout.0;
         if !(SHORTEST..=LONGEST).contains(&timeout) {
             return Err("--timeout must be from 1s to 24h".to_owned());
@@ -222,8 +209,9 @@ fn exit_status(terminal: &pb::WaitTerminal) -> u8 {
 fn passes(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::ResourceExhausted => true,
-        // A connection that breaks in the middle of a stream; what the gateway says has details.
-        Code::Unknown => status.details().is_empty(),
+        // A connection that breaks in the middle of a stream, or that the gateway closes for its age
+        // just before; what the gateway says has details.
+        Code::Unknown | Code::Cancelled => status.details().is_empty(),
         _ => false,
     }
 }
@@ -277,6 +265,7 @@ mod tests {
     fn only_what_passes_by_itself_is_tried_again() {
         assert!(passes(&Status::unavailable("restarting")));
         assert!(passes(&Status::unknown("connection reset")));
+        assert!(passes(&Status::cancelled("operation was canceled")));
         assert!(!passes(&Status::with_details(
             Code::Unknown,
             "the outcome is unknown",

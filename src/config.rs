@@ -1,11 +1,15 @@
 //! The configuration: flags over environment variables over a TOML file over defaults.
 //!
 //! [`Options`] is what may be given, the same names in all three places; [`Config`] is what holds.
+//! Sections are given in the file only, each in a module of its own.
 
+pub mod address;
 pub mod audit;
 pub mod authentication;
 pub mod authorization;
+pub mod connections;
 pub mod limits;
+pub mod tls;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -17,10 +21,15 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+pub use self::address::Address;
 use self::audit::AuditConfig;
 use self::authentication::Authentication;
 use self::authorization::{AuthorizationConfig, AuthorizationOptions};
+pub use self::connections::Connections;
+use self::connections::ConnectionsOptions;
 use self::limits::Limits;
+pub use self::tls::Tls;
+use self::tls::TlsOptions;
 pub use self::upstreams::{AssumeRole, NamedUpstream};
 use crate::telemetry::{self, LogFormat};
 use crate::upstream::Identities;
@@ -30,17 +39,17 @@ use crate::upstream::Identities;
 #[derive(Debug, Default, Clone, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Options {
-    /// Address of the gRPC door [default: 127.0.0.1:50051]
+    /// Address of the gRPC door, or unix:/a/path [default: 127.0.0.1:50051]
     #[arg(long, env = "PROTON_GATEWAY_LISTEN", value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
-    /// Address of the AWS door, on loopback, or `off` [default: 127.0.0.1:8787]
+    pub listen: Option<Address>,
+    /// Address of the AWS door, or unix:/a/path, or `off` [default: 127.0.0.1:8787]
     #[arg(long, env = "PROTON_GATEWAY_AWS_LISTEN", value_name = "ADDRESS|off")]
     pub aws_listen: Option<AwsListen>,
     /// Address of /livez, /readyz and /metrics [default: 127.0.0.1:9464]
     #[arg(long, env = "PROTON_GATEWAY_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
-    /// Lets the gRPC door and the admin listener leave loopback although callers are not
-    /// authenticated
+    /// Lets the doors and the admin listener leave loopback although there is no TLS, or callers
+    /// are not authenticated
     #[arg(long, env = "PROTON_GATEWAY_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub insecure: Option<bool>,
     /// Folder of the engine's state [default: ./proton-data]
@@ -118,6 +127,12 @@ pub struct Options {
     /// How callers prove who they are; nobody has to where it is left out.
     #[arg(skip)]
     pub authentication: Option<Authentication>,
+    /// File only.
+    #[arg(skip)]
+    pub tls: Option<TlsOptions>,
+    /// File only.
+    #[arg(skip)]
+    pub connections: Option<ConnectionsOptions>,
 }
 
 /// Who answers calls.
@@ -131,11 +146,11 @@ pub enum Upstream {
 }
 
 /// Where the AWS door opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum AwsListen {
     Off,
-    At(SocketAddr),
+    At(Address),
 }
 
 impl FromStr for AwsListen {
@@ -147,7 +162,7 @@ impl FromStr for AwsListen {
         }
         text.parse()
             .map(Self::At)
-            .map_err(|_| format!("{text:?} is neither an address like 127.0.0.1:8787 nor `off`"))
+            .map_err(|problem| format!("{problem}, nor `off`"))
     }
 }
 
@@ -204,7 +219,7 @@ impl From<Span> for String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Config {
-    pub listen: SocketAddr,
+    pub listen: Address,
     pub aws_listen: AwsListen,
     pub admin_listen: SocketAddr,
     pub insecure: bool,
@@ -239,6 +254,9 @@ pub struct Config {
     pub audit: Option<AuditConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authentication: Option<Authentication>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    pub connections: Connections,
 }
 
 /// What only the engine uses.
@@ -300,11 +318,19 @@ impl Config {
             (None, None) => Upstream::Engine,
         };
         options.refuse_strangers(upstream)?;
+        if options.authorization.is_some() && options.authentication.is_none() {
+            return Err(invalid(
+                "authorization",
+                "nobody is held to it where callers are not known; add [authentication]",
+            ));
+        }
         let default_region = (upstream == Upstream::Engine).then(|| DEFAULT_REGION.to_owned());
         let engine = (upstream == Upstream::Engine).then(|| EngineConfig::of(&options));
         let config = Self {
-            listen: options.listen.unwrap_or_else(|| local(50051)),
-            aws_listen: options.aws_listen.unwrap_or(AwsListen::At(local(8787))),
+            listen: options.listen.unwrap_or_else(|| local(50051).into()),
+            aws_listen: options
+                .aws_listen
+                .unwrap_or(AwsListen::At(local(8787).into())),
             admin_listen: options.admin_listen.unwrap_or_else(|| local(9464)),
             insecure: options.insecure.unwrap_or(false),
             upstream,
@@ -319,14 +345,17 @@ impl Config {
             sts_endpoint_url: options.sts_endpoint_url,
             upstreams: options.upstreams,
             assume_role: options.assume_role,
+            // Callers who are known are held to what their roles allow.
             authorization: options
-                .authorization
+                .authentication
                 .as_ref()
-                .map(AuthorizationConfig::of)
+                .map(|_| AuthorizationConfig::of(&options.authorization.unwrap_or_default()))
                 .transpose()?,
             limits: Limits::of(options.limits, upstream)?,
             audit: AuditConfig::of(options.audit)?,
             authentication: options.authentication,
+            tls: options.tls.map(Tls::of).transpose()?,
+            connections: Connections::of(&options.connections.unwrap_or_default()),
         };
         config.check()?;
         Ok(config)
@@ -334,6 +363,10 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.check_listeners()?;
+        self.connections.check()?;
+        if let Some(tls) = &self.tls {
+            tls.check()?;
+        }
         if let Some(engine) = &self.engine {
             engine.check()?;
         }
@@ -363,36 +396,43 @@ impl Config {
     }
 
     fn check_listeners(&self) -> Result<(), ConfigError> {
-        let mut listeners = vec![("listen", self.listen), ("admin-listen", self.admin_listen)];
-        let authenticated = self.authentication.is_some();
-        for (name, address) in &listeners {
-            // The admin pages ask nobody who they are.
-            let known = authenticated && *name == "listen";
-            if !self.insecure && !known && !address.ip().is_loopback() {
-                return Err(invalid(
-                    name,
-                    format!(
-                        "{address} is not on loopback, and callers are not authenticated; add --insecure if that is meant"
-                    ),
-                ));
-            }
+        let mut doors = vec![("listen", self.listen.clone())];
+        if let AwsListen::At(address) = &self.aws_listen {
+            doors.push(("aws-listen", address.clone()));
         }
-        if let AwsListen::At(address) = self.aws_listen {
-            if !authenticated && !address.ip().is_loopback() {
-                return Err(invalid(
-                    "aws-listen",
-                    format!(
-                        "{address} is not on loopback; without [authentication] signatures are not checked, and the AWS door opens there only"
-                    ),
-                ));
+        for (name, address) in &doors {
+            if address.is_local() || self.insecure {
+                continue;
             }
-            listeners.push(("aws-listen", address));
+            let missing = match (&self.tls, self.authenticates()) {
+                (Some(_), true) => continue,
+                (None, true) => "there is no TLS; configure [tls]",
+                (Some(_), false) => "callers are not authenticated; configure [authentication]",
+                (None, false) => {
+                    "there is no TLS, and callers are not authenticated; configure [tls] and [authentication]"
+                }
+            };
+            return Err(invalid(
+                name,
+                format!(
+                    "{address} is not on loopback, and {missing}, or add --insecure if that is meant"
+                ),
+            ));
         }
+        let admin = Address::from(self.admin_listen);
+        if !admin.is_local() && !self.insecure {
+            return Err(invalid(
+                "admin-listen",
+                format!(
+                    "{admin} is not on loopback, and the admin listener has neither TLS nor authentication; add --insecure if that is meant"
+                ),
+            ));
+        }
+        let mut listeners = doors;
+        listeners.insert(1, ("admin-listen", admin));
         for (index, (name, address)) in listeners.iter().enumerate() {
             let others = &listeners[..index];
-            if let Some((other, _)) = others.iter().find(|(_, taken)| taken == address)
-                && address.port() != 0
-            {
+            if let Some((other, _)) = others.iter().find(|(_, taken)| taken.collides(address)) {
                 return Err(invalid(
                     name,
                     format!("{address} is the address of {other} already"),
@@ -405,6 +445,12 @@ impl Config {
     /// As whom the upstream is asked.
     pub fn identities(&self) -> Identities {
         upstreams::identities(&self.upstreams, &self.assume_role)
+    }
+
+    /// Whether callers have to say who they are, and to prove it. A client's certificate alone
+    /// does not count: it says who may connect, not who may call what.
+    pub fn authenticates(&self) -> bool {
+        self.authentication.is_some()
     }
 
     /// The region of ARNs.
@@ -540,6 +586,8 @@ impl Options {
             limits: other.limits,
             audit: other.audit,
             authentication: other.authentication,
+            tls: other.tls,
+            connections: other.connections,
         }
     }
 }
@@ -558,7 +606,7 @@ mod tests {
     fn without_anything_given_the_engine_serves_on_loopback() {
         let config = Config::load(Options::default(), None).unwrap();
         assert_eq!(config.upstream, Upstream::Engine);
-        assert!(config.listen.ip().is_loopback() && config.admin_listen.ip().is_loopback());
+        assert!(config.listen.is_local() && config.admin_listen.ip().is_loopback());
         let engine = config.engine.unwrap();
         assert_eq!(engine.buckets_dir, engine.state_dir.join("buckets"));
     }
@@ -587,11 +635,20 @@ mod tests {
     }
 
     #[test]
-    fn listening_beyond_loopback_needs_the_insecure_flag_and_the_aws_door_never_does() {
-        assert!(from_file("listen = \"0.0.0.0:0\"").is_err());
-        assert!(from_file("listen = \"0.0.0.0:0\"\ninsecure = true").is_ok());
-        assert!(from_file("aws-listen = \"0.0.0.0:0\"\ninsecure = true").is_err());
-        assert!(from_file("aws-listen = \"off\"").is_ok());
+    fn listening_beyond_loopback_needs_tls_and_authentication_or_the_insecure_flag() {
+        for key in ["listen", "aws-listen", "admin-listen"] {
+            let text = format!("{key} = \"0.0.0.0:0\"\n");
+            let error = from_file(&text).unwrap_err().to_string();
+            assert!(error.starts_with(key), "{error}");
+            assert!(error.contains("--insecure"), "{error}");
+            from_file(&format!("{text}insecure = true")).unwrap();
+        }
+        let error = from_file("listen = \"0.0.0.0:0\"").unwrap_err().to_string();
+        assert!(error.contains("[tls] and [authentication]"), "{error}");
+        from_file("aws-listen = \"off\"").unwrap();
+        from_file("listen = \"unix:/run/a.sock\"\naws-listen = \"unix:/run/b.sock\"").unwrap();
+        let error = from_file("listen = \"unix:/run/a.sock\"\naws-listen = \"unix:/run/a.sock\"");
+        assert!(error.unwrap_err().to_string().starts_with("aws-listen: "));
     }
 
     #[test]
@@ -612,6 +669,7 @@ mod tests {
             "upstream = \"aws\"",
             upstreams,
             "[authorization]\npolicy-files = [\"a.cedar\", \"teams\"]\nlist-filter = true",
+            "listen = \"unix:/run/a.sock\"\n[connections]\nmax-age = \"0\"\nunix-socket-mode = \"0660\"",
         ] {
             let config = from_file(text).unwrap();
             let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
@@ -684,6 +742,37 @@ mod tests {
             (
                 "authorization.policy-files",
                 "[authorization]\npolicy-files = [\"a\", \"a\"]",
+            ),
+            (
+                "connections.max-connections",
+                "[connections]\nmax-connections = 0",
+            ),
+            (
+                "connections.max-header-bytes",
+                "[connections]\nmax-header-bytes = 1",
+            ),
+            ("connections.max-age", "[connections]\nmax-age = \"1ms\""),
+            (
+                "connections.handshake-timeout",
+                "[connections]\nhandshake-timeout = \"0\"",
+            ),
+            (
+                "connections.unix-socket-mode",
+                "[connections]\nunix-socket-mode = \"0066\"",
+            ),
+            ("tls.certificate-file", "[tls]\nkey-file = \"a\""),
+            ("tls.key-file", "[tls]\ncertificate-file = \"a\""),
+            (
+                "tls.client-ca-file",
+                "[tls]\ncertificate-file = \"a\"\nkey-file = \"a\"\nclient-certificates = \"required\"",
+            ),
+            (
+                "tls.client-certificates",
+                "[tls]\ncertificate-file = \"a\"\nkey-file = \"a\"\nclient-ca-file = \"a\"",
+            ),
+            (
+                "tls.certificate-file",
+                "[tls]\ncertificate-file = \"/no/such\"\nkey-file = \"a\"",
             ),
         ] {
             let error = from_file(text).unwrap_err().to_string();

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tower::ServiceBuilder;
@@ -19,13 +18,14 @@ use crate::backend::aws::{self, Aws, pace::Pace};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
 use crate::clock::SystemClock;
-use crate::config::{AwsListen, Config};
+use crate::config::{Address, AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::{Gateway, Pipeline};
 use crate::limits::Limiter;
 use crate::pipeline;
 use crate::reload::Reload;
-use crate::server::{self, DRAIN, Shutdown};
+use crate::server::tls::Tls;
+use crate::server::{self, DRAIN, Listener, Server, Shutdown};
 use crate::telemetry::{self, Metrics};
 use crate::waits::{self, Key, Waits};
 
@@ -100,10 +100,11 @@ async fn hang_ups(ask: watch::Sender<()>, shutdown: Shutdown) {
 /// Serves until `stopped` returns.
 async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), String> {
     // Bound first: a port that is taken is known before anything is opened.
-    let grpc = server::bind(config.listen).await?;
-    let aws = match config.aws_listen {
+    let mode = config.connections.unix_socket_mode;
+    let grpc = Listener::open(&config.listen, mode).await?;
+    let aws = match &config.aws_listen {
         AwsListen::Off => None,
-        AwsListen::At(address) => Some(server::bind(address).await?),
+        AwsListen::At(address) => Some(Listener::open(address, mode).await?),
     };
     let admin = server::bind(config.admin_listen).await?;
 
@@ -146,12 +147,18 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let waits = Waits::new(gateway.clone(), changes, settings, shutdown.clone());
 
     let addresses = Addresses {
-        grpc: grpc.1,
-        aws: aws.as_ref().map(|(_, address)| *address),
+        grpc: grpc.address().clone(),
+        aws: aws.as_ref().map(|listener| listener.address().clone()),
         admin: admin.1,
     };
+    let tls = certificates(&config, reload, &shutdown, &mut parts)?;
+    let door = |listener| {
+        Server::new(listener)
+            .with_tls(tls.clone())
+            .within(config.connections.clone())
+    };
     open(
-        grpc.0,
+        door(grpc),
         gateway.clone(),
         waits,
         health.clone(),
@@ -159,22 +166,24 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         &shutdown,
         &mut parts,
     )?;
-    if let Some((listener, _)) = aws {
-        let mut door = AwsDoor::new(gateway);
+    if let Some(listener) = aws {
+        let mut service = AwsDoor::new(gateway);
         if let Some(authenticator) = authenticator {
-            door = door.authenticated_by(authenticator);
+            service = service.authenticated_by(authenticator);
         }
         spawn(
             &mut parts,
             "the AWS door",
-            server::serve(listener, door, shutdown.clone()),
+            door(listener).serve(service, shutdown.clone()),
         );
     }
     let pages = admin::routes(health.clone(), metrics);
     spawn(
         &mut parts,
         "the admin listener",
-        server::serve(admin.0, pages, shutdown.clone()),
+        Server::new(admin.0)
+            .within(config.connections.clone())
+            .serve(pages, shutdown.clone()),
     );
 
     health.set_serving(true);
@@ -253,8 +262,23 @@ fn spawn(parts: &mut JoinSet<Part>, name: Part, part: impl Future<Output = ()> +
     });
 }
 
+/// Reads the certificates, and follows their files.
+fn certificates(
+    config: &Config,
+    reload: Reload,
+    shutdown: &Shutdown,
+    parts: &mut JoinSet<Part>,
+) -> Result<Option<Tls>, String> {
+    let Some(section) = &config.tls else {
+        return Ok(None);
+    };
+    let (tls, follower) = Tls::open(section, reload).map_err(|fault| fault.to_string())?;
+    spawn(parts, "the certificates", follower.follow(shutdown.clone()));
+    Ok(Some(tls))
+}
+
 fn open(
-    listener: TcpListener,
+    server: Server,
     gateway: Gateway,
     waits: Waits,
     health: Health,
@@ -271,7 +295,7 @@ fn open(
     spawn(
         parts,
         "the gRPC door",
-        server::serve(listener, service, shutdown.clone()),
+        server.serve(service, shutdown.clone()),
     );
     Ok(())
 }
@@ -411,8 +435,8 @@ async fn look_after(store: &Store, health: &Health) {
 
 /// Where the program listens.
 struct Addresses {
-    grpc: SocketAddr,
-    aws: Option<SocketAddr>,
+    grpc: Address,
+    aws: Option<Address>,
     admin: SocketAddr,
 }
 
@@ -420,7 +444,9 @@ impl Addresses {
     /// Logs the addresses, and writes them where a script waits for them.
     fn announce(&self, ready_file: Option<&Path>) -> Result<(), String> {
         let Self { grpc, aws, admin } = self;
-        let aws = aws.map_or_else(|| "off".to_owned(), |address| address.to_string());
+        let aws = aws
+            .as_ref()
+            .map_or_else(|| "off".to_owned(), Address::to_string);
         tracing::info!(%grpc, aws, %admin, "serving");
         let Some(path) = ready_file else {
             return Ok(());
@@ -512,7 +538,7 @@ mod tests {
     fn ready_files_that_differ_in_their_extension_have_drafts_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
         let addresses = Addresses {
-            grpc: ([127, 0, 0, 1], 1).into(),
+            grpc: Address::Tcp(([127, 0, 0, 1], 1).into()),
             aws: None,
             admin: ([127, 0, 0, 1], 2).into(),
         };

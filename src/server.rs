@@ -3,44 +3,37 @@
 //! One accept loop for the three listeners, so that each connection has the same bounds, and a
 //! drain ends on time even if a stream never does.
 
+mod beginning;
+mod connection;
+mod listener;
+mod outgoing;
+mod peer;
+mod steady;
+pub mod tls;
+mod version;
+
 use std::convert::Infallible;
-use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tower::Service;
 
-/// Connections of one listener at the same time; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 4096;
-/// Calls on one HTTP/2 connection at the same time. RFC 9113 advises against fewer.
-const MAX_STREAMS: u32 = 100;
-/// What a client may send on one stream, and on all streams of a connection, before we have read
-/// it: this much is held besides what `edge::budget` counts.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// The largest header list of one request.
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// What an HTTP/2 connection begins with.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a client may take to begin, to send its headers (HTTP/1), or to answer a ping
-/// (HTTP/2).
+use self::beginning::Beginnings;
+use self::connection::House;
+pub use self::listener::Listener;
+pub use self::peer::Peer;
+use self::tls::Tls;
+use crate::config::Connections;
+
+/// How long a client may take to send its headers (HTTP/1), or to answer a ping (HTTP/2).
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a silent HTTP/2 connection is asked whether it is still there.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How long calls in flight may go on after the program was told to stop.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
@@ -62,198 +55,121 @@ impl Shutdown {
     }
 }
 
-/// Who is at the other end of a connection. Each request has it among its extensions, as
-/// `Arc<Peer>`.
-#[derive(Debug, Clone, Default)]
-pub struct Peer {
-    /// Absent on a Unix socket.
-    pub address: Option<SocketAddr>,
-    /// The verified chain of the client's certificate, its own first; empty where it gave none.
-    pub certificates: Vec<CertificateDer<'static>>,
-}
-
-/// Tells each request of a connection who sends it.
-#[derive(Clone)]
-struct Introduced<S> {
-    peer: Arc<Peer>,
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for Introduced<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
-        request.extensions_mut().insert(Arc::clone(&self.peer));
-        self.inner.call(request)
-    }
-}
-
 /// Binds `address`, and says which one it became: port 0 takes any free one.
 pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    let bound = listener
-        .local_addr()
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    Ok((listener, bound))
+    listener::network(address).map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
-/// Serves HTTP/1 and HTTP/2 on `listener` until told to stop, then drains.
-pub async fn serve<S, B>(listener: TcpListener, service: S, shutdown: Shutdown)
+/// What is served where, and within which bounds.
+pub struct Server {
+    listener: Listener,
+    tls: Option<Tls>,
+    limits: Connections,
+}
+
+impl Server {
+    /// Plain text, with the default bounds.
+    pub fn new(listener: impl Into<Listener>) -> Self {
+        Self {
+            listener: listener.into(),
+            tls: None,
+            limits: Connections::default(),
+        }
+    }
+
+    /// Speaks TLS, where that is given and the listener is no Unix socket.
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls.filter(|_| self.listener.is_network());
+        self
+    }
+
+    pub fn within(mut self, limits: Connections) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Serves HTTP/1 and HTTP/2 until told to stop, then drains.
+    pub async fn serve<S, B>(self, service: S, shutdown: Shutdown)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Self {
+            listener,
+            tls,
+            limits,
+        } = self;
+        let beginnings = Beginnings::new(limits.max_handshakes);
+        let house = Arc::new(House {
+            places: Arc::new(Semaphore::new(limits.max_connections)),
+            limits,
+            tls,
+            shutdown: shutdown.clone(),
+        });
+        // Each connection holds a sender; nothing is ever sent.
+        let (present, mut gone) = mpsc::channel::<Infallible>(1);
+        let stop = shutdown.told();
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut stop => break,
+            };
+            let (io, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, mostly: one that has not begun has one to give, and
+                    // others may end.
+                    tracing::warn!(cause = %error, "cannot accept a connection");
+                    beginnings.displace();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (house, present) = (Arc::clone(&house), present.clone());
+            let ((beginning, full), service) = (beginnings.enter(), service.clone());
+            tokio::spawn(async move {
+                house.host(io, address, beginning, service).await;
+                drop(present);
+            });
+            if full {
+                // Who has come before is listened to before it has to give way.
+                tokio::task::yield_now().await;
+            }
+        }
+        drop((listener, present));
+        if tokio::time::timeout(DRAIN, gone.recv()).await.is_err() {
+            tracing::warn!(?DRAIN, "calls were still in flight when the drain ended");
+        }
+    }
+}
+
+/// Serves plain text on `listener`, with the default bounds, until told to stop; then drains.
+pub async fn serve<S, B>(listener: impl Into<Listener>, service: S, shutdown: Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
         + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let stop = shutdown.clone().told();
-    tokio::pin!(stop);
-    loop {
-        let accept = async {
-            // The semaphore is never closed; without a place the kernel queues the connection.
-            let place = places.clone().acquire_owned().await.ok();
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            accepted = accept => accepted,
-            () = &mut stop => break,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, mostly: give the others time to end.
-                tracing::warn!(cause = %error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        drop(stream.set_nodelay(true));
-        let peer = Peer {
-            address: Some(address),
-            certificates: Vec::new(),
-        };
-        let service = Introduced {
-            peer: Arc::new(peer),
-            inner: service.clone(),
-        };
-        let (watcher, stop) = (graceful.watcher(), shutdown.clone());
-        tokio::spawn(async move {
-            let begun = tokio::select! {
-                begun = tokio::time::timeout(PATIENCE, begin(stream)) => begun,
-                // Nothing has been asked yet.
-                () = stop.told() => return,
-            };
-            let (version, stream) = match begun {
-                Ok(Ok(begun)) => begun,
-                // Broken and silent connections are the client's business.
-                Ok(Err(error)) => {
-                    tracing::debug!(cause = %error, "a connection broke");
-                    return;
-                }
-                Err(_) => {
-                    tracing::debug!("a connection stayed silent");
-                    return;
-                }
-            };
-            let builder = builder(version);
-            let connection =
-                builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(cause = %error, "a connection broke");
-            }
-            drop(place);
-        });
-    }
-    drop(listener);
-    // Not every client obeys a GOAWAY, and a Watch never ends by itself.
-    if tokio::time::timeout(DRAIN, graceful.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!(?DRAIN, "calls were still in flight when the drain ended");
-    }
-}
-
-enum Version {
-    Http1,
-    Http2,
-}
-
-/// Reads as much as tells the version, which hyper would wait for without end.
-async fn begin(
-    mut stream: TcpStream,
-) -> io::Result<(
-    Version,
-    impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-)> {
-    let mut seen = Vec::with_capacity(PREFACE.len());
-    while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
-        let missing = PREFACE.len() - seen.len();
-        if (&mut stream)
-            .take(missing as u64)
-            .read_buf(&mut seen)
-            .await?
-            == 0
-        {
-            break;
-        }
-    }
-    let version = if seen == PREFACE {
-        Version::Http2
-    } else {
-        Version::Http1
-    };
-    let (read, write) = stream.into_split();
-    Ok((
-        version,
-        tokio::io::join(Cursor::new(seen).chain(read), write),
-    ))
-}
-
-fn builder(version: Version) -> auto::Builder<TokioExecutor> {
-    let builder = auto::Builder::new(TokioExecutor::new());
-    let mut builder = match version {
-        Version::Http1 => builder.http1_only(),
-        Version::Http2 => builder.http2_only(),
-    };
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .max_buf_size(64 * 1024);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEADER_BYTES)
-        .max_pending_accept_reset_streams(Some(20))
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .keep_alive_timeout(PATIENCE);
-    builder
+    Server::new(listener).serve(service, shutdown).await;
 }
 
 #[cfg(test)]
 mod tests {
+    use super::version::PREFACE;
     use super::*;
     use http_body_util::Empty;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     /// A server that answers everything with an empty page.
     async fn empty_pages() -> (watch::Sender<bool>, SocketAddr) {

@@ -1,0 +1,133 @@
+//! How the command line reaches a gateway: plain text, TLS, or a Unix socket.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+/// Where the gateway is, and how both sides prove who they are.
+#[derive(Debug, Clone, Args)]
+pub struct Reach {
+    /// The gateway's gRPC door; https:// with --ca-file, or unix:/a/path
+    #[arg(
+        long,
+        global = true,
+        env = "PROTON_GATEWAY_ADDRESS",
+        default_value = "http://127.0.0.1:50051",
+        value_name = "URL"
+    )]
+    address: String,
+    /// Who issued the gateway's certificate (PEM), for https://
+    #[arg(
+        long,
+        global = true,
+        env = "PROTON_GATEWAY_CA_FILE",
+        value_name = "FILE"
+    )]
+    ca_file: Option<PathBuf>,
+    /// The client's own certificate and what issued it (PEM), where the gateway asks for one
+    #[arg(long, global = true, env = "PROTON_GATEWAY_CERT", value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// The key of --cert (PEM)
+    #[arg(long, global = true, env = "PROTON_GATEWAY_KEY", value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+impl Reach {
+    /// What connects, once it has to.
+    pub fn endpoint(&self) -> Result<Endpoint, String> {
+        let address = &self.address;
+        let whole = if address.contains("://") || address.starts_with("unix:") {
+            address.clone()
+        } else {
+            format!("http://{address}")
+        };
+        let endpoint = Endpoint::from_shared(whole.clone())
+            .map_err(|error| format!("--address {address}: {error}"))?
+            .connect_timeout(Duration::from_secs(5));
+        if !whole.starts_with("https://") {
+            let given = [
+                ("--ca-file", &self.ca_file),
+                ("--cert", &self.cert),
+                ("--key", &self.key),
+            ];
+            return match given.iter().find(|(_, file)| file.is_some()) {
+                Some((name, _)) => Err(format!(
+                    "{name} is for https://; --address {address} is reached without TLS"
+                )),
+                None => Ok(endpoint),
+            };
+        }
+        endpoint.tls_config(self.tls()?).map_err(|error| {
+            format!(
+                "--address {address}: TLS cannot be set up: {}",
+                cause(&error)
+            )
+        })
+    }
+
+    fn tls(&self) -> Result<ClientTlsConfig, String> {
+        let Some(ca) = &self.ca_file else {
+            return Err(
+                "https:// needs --ca-file: who issued the gateway's certificate".to_owned(),
+            );
+        };
+        let tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("--ca-file", ca)?));
+        match (&self.cert, &self.key) {
+            (None, None) => Ok(tls),
+            (Some(cert), Some(key)) => Ok(tls.identity(Identity::from_pem(
+                read("--cert", cert)?,
+                read("--key", key)?,
+            ))),
+            (Some(_), None) => Err("--cert needs --key".to_owned()),
+            (None, Some(_)) => Err("--key needs --cert".to_owned()),
+        }
+    }
+}
+
+fn read(name: &str, path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{name}: cannot read {}: {error}", path.display()))
+}
+
+/// The innermost cause: the outer ones say that there is one.
+fn cause(error: &dyn Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(address: &str) -> Reach {
+        Reach {
+            address: address.to_owned(),
+            ca_file: None,
+            cert: None,
+            key: None,
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_is_plain_text_and_a_path_is_a_socket() {
+        for address in ["127.0.0.1:1", "http://127.0.0.1:1", "unix:/run/a.sock"] {
+            reach(address).endpoint().unwrap();
+        }
+    }
+
+    #[test]
+    fn https_needs_a_ca_and_plain_text_takes_no_files() {
+        let error = reach("https://localhost:1").endpoint().unwrap_err();
+        assert!(error.contains("--ca-file"), "{error}");
+        let mut plain = reach("http://localhost:1");
+        plain.cert = Some("a.pem".into());
+        let error = plain.endpoint().unwrap_err();
+        assert!(error.starts_with("--cert"), "{error}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Who is at the other end, and whether it has anything under way.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use rustls_pki_types::CertificateDer;
+use tokio::time::Instant;
+use tower::Service;
+
+use super::outgoing::Outgoing;
+
+/// Who is at the other end of a connection. Each request has it among its extensions, as
+/// `Arc<Peer>`.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// Absent on a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// The verified chain of the client's certificate, its own first; empty where it gave none.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+/// Tells each request of a connection who sends it, and counts those that are under way.
+#[derive(Clone)]
+pub(super) struct Introduced<S> {
+    pub(super) peer: Arc<Peer>,
+    pub(super) activity: Arc<Activity>,
+    pub(super) inner: S,
+}
+
+impl<S, A, B> Service<Request<A>> for Introduced<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Outgoing<B>>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
+        request.extensions_mut().insert(Arc::clone(&self.peer));
+        let busy = self.activity.begin();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            Ok(response.map(|body| Outgoing::new(body, busy)))
+        })
+    }
+}
+
+/// What is under way on one connection.
+pub(super) struct Activity {
+    under_way: AtomicUsize,
+    quiet_since: Mutex<Instant>,
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            under_way: AtomicUsize::new(0),
+            quiet_since: Mutex::new(Instant::now()),
+        }
+    }
+
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        Busy(Arc::clone(self))
+    }
+
+    /// For how long nothing has been under way; `None` while something is.
+    pub(super) fn quiet(&self) -> Option<Duration> {
+        let since = *self
+            .quiet_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        (self.under_way.load(Ordering::Acquire) == 0).then(|| since.elapsed())
+    }
+}
+
+/// Held by a request until its answer is handed over.
+pub(super) struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        // The time first: who sees the count at zero sees it.
+        *self
+            .0
+            .quiet_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_quiet_from_the_end_of_its_last_request() {
+        let activity = Arc::new(Activity::new());
+        let second = Duration::from_secs(1);
+        tokio::time::advance(second).await;
+        assert_eq!(activity.quiet(), Some(second));
+        let (one, two) = (activity.begin(), activity.begin());
+        drop(one);
+        tokio::time::advance(second).await;
+        assert_eq!(activity.quiet(), None);
+        drop(two);
+        assert_eq!(activity.quiet(), Some(Duration::ZERO));
+    }
+}
