@@ -316,7 +316,7 @@ impl Config {
 
     fn check_listeners(&self) -> Result<(), ConfigError> {
         let mut listeners = vec![("listen", self.listen), ("admin-listen", self.admin_listen)];
-        let authenticated = self.authentication.is_some();
+        let authenticated = self.authenticates();
         for (name, address) in &listeners {
             // The admin pages ask nobody who they are.
             let known = authenticated && *name == "listen";
@@ -352,6 +352,11 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Whether callers have to say who they are, and to prove it.
+    pub fn authenticates(&self) -> bool {
+        self.authentication.is_some()
     }
 
     /// The region of ARNs.
