@@ -2,6 +2,7 @@
 //!
 //! A stream that ends before its wait, or breaks, is gone on with by its resume token.
 
+mod credential;
 mod endpoint;
 mod report;
 mod target;
@@ -15,6 +16,7 @@ use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use self::credential::Credential;
 pub use self::endpoint::Reach;
 use self::report::{Output, Reporter};
 pub use self::target::{DeployTarget, WaitTarget};
@@ -60,6 +62,8 @@ pub struct Following {
     /// Say the outputs at the end; a deploy always does
     #[arg(long, global = true)]
     outputs: bool,
+    #[command(flatten)]
+    credential: Credential,
 }
 
 /// How a deploy is told apart from others.
@@ -96,6 +100,7 @@ fn follow(target: &Target, following: &Following) -> Result<ExitCode, String> {
 struct Follower<'a> {
     target: &'a Target,
     channel: Channel,
+    credential: Credential,
     outputs: bool,
     timeout: Duration,
     ends: Instant,
@@ -116,6 +121,7 @@ impl<'a> Follower<'a> {
         Ok(Self {
             target,
             channel: endpoint.connect_lazy(),
+            credential: following.credential.clone(),
             outputs: following.outputs,
             timeout,
             ends: Instant::now() + timeout,
@@ -179,7 +185,8 @@ impl<'a> Follower<'a> {
             fail_on_failure: Some(false),
             ..pb::WaitOptions::default()
         };
-        self.target.open(self.channel.clone(), options).await
+        let channel = self.credential.over(self.channel.clone())?;
+        self.target.open(channel, options).await
     }
 
     /// Reads to the end of the stream: the exit status, if that was the end of the wait.

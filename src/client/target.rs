@@ -7,9 +7,9 @@ use std::pin::Pin;
 
 use clap::{Args, Subcommand};
 use tokio_stream::StreamExt;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use super::credential::Known;
 use crate::api::own::gateway_service_client::GatewayServiceClient;
 use crate::api::own::{self, DeployAction};
 use crate::api::pb;
@@ -348,7 +348,7 @@ macro_rules! deploy {
 
 impl Target {
     /// Opens the stream, or goes on with it.
-    pub async fn open(&self, channel: Channel, options: pb::WaitOptions) -> Result<Stream, Status> {
+    pub async fn open(&self, channel: Known, options: pb::WaitOptions) -> Result<Stream, Status> {
         match self {
             Self::Wait(target) => target.open(channel, options).await,
             Self::Deploy(deploy) => deploy.open(channel, options).await,
@@ -357,7 +357,7 @@ impl Target {
 }
 
 impl Deploy {
-    async fn open(&self, channel: Channel, options: pb::WaitOptions) -> Result<Stream, Status> {
+    async fn open(&self, channel: Known, options: pb::WaitOptions) -> Result<Stream, Status> {
         let mut client = GatewayServiceClient::new(channel);
         match &self.desired {
             Desired::Environment(wanted) => deploy!(
@@ -386,7 +386,7 @@ impl Deploy {
 }
 
 impl WaitTarget {
-    async fn open(&self, channel: Channel, options: pb::WaitOptions) -> Result<Stream, Status> {
+    async fn open(&self, channel: Known, options: pb::WaitOptions) -> Result<Stream, Status> {
         let mut client = WaitServiceClient::new(channel);
         match self {
             Self::EnvironmentDeployed { name } => wait!(

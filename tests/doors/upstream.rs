@@ -39,7 +39,7 @@ async fn paced(url: String, pace: Option<Pace>) -> Gateway {
         .load()
         .await;
     Gateway::new(pipeline::build(
-        Aws::with_config(&config).paced(pace),
+        Aws::with_config(&config).paced(|| pace.clone()),
         Metrics::new().unwrap(),
         &Guards::default(),
     ))

@@ -920,6 +920,19 @@ async fn a_token_that_was_just_made_opens_a_door_that_is_closed_without() {
     let value = format!("Bearer {token}").parse().unwrap();
     request.metadata_mut().insert("authorization", value);
     client.list_environments(request).await.unwrap();
+    let wait = ["wait", "environment-deployed", "nope"];
+    let unknown = run(gateway.follow(&wait));
+    assert!(
+        text(&unknown).contains("Unauthenticated"),
+        "{}",
+        text(&unknown)
+    );
+    let token_file = folder.path().join("token");
+    fs::write(&token_file, format!("{token}\n")).unwrap();
+    let mut known = gateway.follow(&wait);
+    known.arg("--token-file").arg(&token_file);
+    let missing = text(&run(known));
+    assert!(missing.contains("NotFound"), "{missing}");
     assert!(gateway.log().contains("refused"), "{}", gateway.log());
     assert!(!gateway.log().contains(token), "{}", gateway.log());
 }

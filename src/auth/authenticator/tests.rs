@@ -1,7 +1,11 @@
 use super::*;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::auth::Method;
+use crate::auth::fixtures::Signer;
 use crate::clock::SystemClock;
 use crate::config::authentication::Hash;
+use crate::reload::LOOK;
 use http::HeaderValue;
 use rustls_pki_types::CertificateDer;
 
@@ -125,4 +129,55 @@ async fn an_authenticator_never_prints_what_it_knows() {
         format!("{:?}", authenticator(r#"["token"]"#).await),
         "Authenticator"
     );
+}
+
+/// A token of the issuer `a`, whose key is the signer's.
+fn jwt(signer: &Signer, subject: &str) -> HeaderMap {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let claims = serde_json::json!({"iss": "a", "aud": "b", "sub": subject, "exp": now + 600});
+    headers(&[&format!("Bearer {}", signer.token(&claims))])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_taken_out_of_a_file_is_worth_nothing_after_the_next_look() {
+    let signer = Signer::new("old");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let show = |key| {
+        std::fs::write(
+            file.path(),
+            serde_json::json!({ "keys": [key] }).to_string(),
+        )
+    };
+    show(signer.jwk()).unwrap();
+    let section: Authentication = toml::from_str(&format!(
+        "methods = [\"jwt\"]\n[[jwt.issuers]]\nissuer = \"a\"\naudiences = [\"b\"]\njwks-file = {:?}\n",
+        file.path()
+    ))
+    .unwrap();
+    let (_ask, reload) = Reload::channel();
+    let built = Authenticator::new(&section, &reload, Arc::new(SystemClock)).await;
+    let (authenticator, background) = built.unwrap();
+    let (_stop, shutdown) = Shutdown::channel();
+    tokio::spawn(background.run(shutdown));
+    let known = async |subject: &str| {
+        let outcome = authenticator
+            .identify(&jwt(&signer, subject), &Peer::default())
+            .await;
+        outcome.map(|principal| principal.id.clone())
+    };
+    assert_eq!(known("one").await.unwrap(), "a#one");
+    show(Signer::new("new").jwk()).unwrap();
+    let mut looks = 0;
+    let refused = loop {
+        // Each time another token: one that was verified is remembered.
+        match known(&looks.to_string()).await {
+            Ok(_) if looks < 10 => tokio::time::sleep(LOOK).await,
+            outcome => break outcome.unwrap_err(),
+        }
+        looks += 1;
+    };
+    assert_eq!(refused.message, "the token is signed with an unknown key");
 }
