@@ -58,7 +58,7 @@ impl Guards {
     ) -> Result<Admission> {
         let revoked = match &self.authorizer {
             Some(authorizer) if !exempt(&arrival.principal) => {
-                let resource = Resource::of(request)?;
+                let resource = Resource::of(request)?.at(arrival.upstream.as_deref());
                 permitted(authorizer, &arrival.principal, rpc, resource).await?
             }
             _ => std::future::pending().boxed(),

@@ -260,9 +260,11 @@ impl Entry {
     }
 
     fn write(&mut self, kind: Kind, reason: &'static str, upstream_request_id: Option<&str>) {
-        let record = Record::of(&self.call, self.audit.now())
+        let mut record = Record::of(&self.call, self.audit.now())
             .ended(kind, reason, upstream_request_id)
             .after(self.began.elapsed());
+        let decision = self.call.decision.get();
+        record.policies = decision.map(|decision| decision.policies().to_vec());
         match self.room.take() {
             Some(room) => self.audit.queue(record, room),
             None => self.audit.offer(record),

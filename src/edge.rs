@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use http::{Extensions, HeaderMap};
 
+use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::error::Error;
 use crate::gateway::Door;
@@ -74,12 +75,21 @@ impl Arrival {
     }
 }
 
-/// Logs that a request was refused whose caller is not known: it never becomes a call.
-fn refused(error: Error, door: Door, arrival: &Arrival) -> Error {
-    let (door, request_id) = (door.name(), &arrival.request_id);
+/// Puts down that a request was refused whose caller is not known: it never becomes a call.
+fn refused(
+    error: Error,
+    door: Door,
+    rpc: Option<&str>,
+    arrival: &Arrival,
+    audit: Option<&Audit>,
+) -> Error {
+    let request_id = &arrival.request_id;
     let peer = arrival.peer.address.map(|address| address.to_string());
     let outcome = status::meaning(&error.kind).reason;
-    tracing::info!(door, request_id, peer, outcome, cause = %error, "refused");
+    tracing::info!(door = door.name(), request_id, peer, outcome, cause = %error, "refused");
+    if let Some(audit) = audit {
+        audit.unauthenticated(door, &arrival.peer, request_id, rpc);
+    }
     error
 }
 

@@ -11,6 +11,7 @@ use tower::util::BoxCloneSyncService;
 use crate::admission::{Admission, Guards};
 use crate::api::{Operation, Request, Response, Rpc, Typed};
 use crate::auth::Principal;
+use crate::auth::policy::Decided;
 use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
@@ -46,6 +47,8 @@ pub struct Call {
     pub principal: Arc<Principal>,
     /// The upstream that the caller names.
     pub upstream: Option<Arc<str>>,
+    /// Which policies let it pass; for the record.
+    pub decision: Decided,
     /// As whom the upstream is asked; settled on the way.
     pub identity: Option<Identity>,
     /// Who is at the other end of the connection; nobody where no door was used.
@@ -64,6 +67,7 @@ impl Call {
             door,
             principal: Arc::clone(&arrival.principal),
             upstream: arrival.upstream.clone(),
+            decision: Decided::default(),
             identity: None,
             peer: Arc::clone(&arrival.peer),
             request_id: arrival.request_id.clone(),

@@ -128,6 +128,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         limiter: limits.and_then(|limits| Limiter::new(limits, metrics.clone())),
         identities: config.identities(),
     };
+    if let (Some(audit), Some(authorizer)) = (&audit, &guards.authorizer) {
+        let work = put_down_policies(audit.clone(), authorizer.clone(), shutdown.clone());
+        spawn(&mut parts, "the record of policies", work);
+    }
     let authenticator = authenticator(&config, &reload, &shutdown, &mut parts).await?;
     let (pipeline, changes) = backend(
         &config,
@@ -138,6 +142,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         &mut parts,
     )
     .await?;
+    let authorizer = guards.authorizer.clone();
     let gateway = Gateway::new(pipeline).guarded_by(guards);
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
@@ -190,7 +195,9 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     addresses.announce(config.ready_file.as_deref())?;
     if let Some(audit) = &audit {
         let version = env!("CARGO_PKG_VERSION");
-        audit.event("started", serde_json::json!({ "version": version }));
+        let policies = authorizer.as_ref().map(Authorizer::version);
+        let details = serde_json::json!({ "version": version, "policies": policies });
+        audit.event("started", details);
     }
     let outcome = until(stopped, &mut parts).await;
     // Health first, so that whoever balances load looks elsewhere while calls end.
@@ -320,6 +327,25 @@ fn authorizer(
         }
     });
     Ok(Some(authorizer))
+}
+
+/// Puts down which policies come into force.
+async fn put_down_policies(audit: Audit, authorizer: Authorizer, shutdown: Shutdown) {
+    let mut changes = authorizer.changes();
+    let told = shutdown.told();
+    tokio::pin!(told);
+    loop {
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return told.await;
+                }
+                let version = authorizer.version();
+                audit.event("policies-changed", serde_json::json!({ "version": version }));
+            }
+            () = &mut told => return,
+        }
+    }
 }
 
 /// What knows callers, where they have to prove who they are.

@@ -85,6 +85,7 @@ fn call(request: Request) -> Call {
         principal: Arc::new(principal),
         upstream: None,
         identity: None,
+        decision: Default::default(),
         peer: Arc::new(peer),
         request_id: "build-7".to_owned(),
         deadline: Instant::now() + Duration::from_secs(60),

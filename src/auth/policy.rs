@@ -12,7 +12,7 @@ pub mod schema;
 pub mod set;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use moka::future::Cache;
@@ -53,6 +53,28 @@ pub struct Decision {
     pub version: String,
     /// The built-in roles that would be enough, where it is refused.
     roles: Vec<&'static str>,
+}
+
+/// Where a call's decision is put down for those who stand outside authorization. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Decided(Option<Arc<OnceLock<Arc<Decision>>>>);
+
+impl Decided {
+    /// A place that is looked at later.
+    pub fn wanted() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    pub fn set(&self, decision: &Arc<Decision>) {
+        if let Some(place) = &self.0 {
+            // A call is decided once.
+            drop(place.set(Arc::clone(decision)));
+        }
+    }
+
+    pub fn get(&self) -> Option<&Arc<Decision>> {
+        self.0.as_ref()?.get()
+    }
 }
 
 /// What a decision rests on.
@@ -219,6 +241,17 @@ impl Authorizer {
             return Ok(());
         }
         let decision = self.decide(principal, rpc, resource).await;
+        self.enforce(&decision, principal, rpc, resource)
+    }
+
+    /// The decision as an error, if it is against the caller.
+    pub fn enforce(
+        &self,
+        decision: &Decision,
+        principal: &Principal,
+        rpc: &Rpc,
+        resource: &Resource,
+    ) -> Result<()> {
         if decision.allowed {
             return Ok(());
         }

@@ -107,7 +107,9 @@ impl AwsDoor {
             let (operation, body) = read(request).await?;
             return parse(operation, &body);
         };
-        let refused = |error| super::refused(error, Door::Aws, arrival);
+        let rpc = target(request.headers()).ok().map(Operation::name);
+        let audit = self.gateway.guards().audit.as_ref();
+        let refused = |error| super::refused(error, Door::Aws, rpc, arrival, audit);
         let (parts, body) = request.into_parts();
         let identified = authenticator
             .identify_signed(&parts, &arrival.peer)

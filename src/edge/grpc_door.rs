@@ -17,12 +17,13 @@ use tower::Service;
 use super::budget::Budget;
 use super::gateway_service::Own;
 use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
-use crate::api::DESCRIPTORS;
 use crate::api::health::health_server::HealthServer;
 use crate::api::own::gateway_service_server::GatewayServiceServer;
 use crate::api::pb::paginator_service_server::PaginatorServiceServer;
 use crate::api::pb::proton_service_server::ProtonServiceServer;
 use crate::api::pb::wait_service_server::WaitServiceServer;
+use crate::api::{DESCRIPTORS, Rpc};
+use crate::audit::Audit;
 use crate::auth::Authenticator;
 use crate::deploy::Deploys;
 use crate::error::{Error, ErrorKind};
@@ -58,6 +59,7 @@ pub fn routes(
     Ok(Edge {
         budget: gateway.budget().clone(),
         authenticator: None,
+        audit: gateway.guards().audit.clone(),
         inner: Routes::new(
             ProtonServiceServer::new(gateway)
                 // tonic applies the limit to what a message is unpacked to as well.
@@ -81,6 +83,7 @@ pub fn routes(
 pub struct Edge<S> {
     budget: Budget,
     authenticator: Option<Authenticator>,
+    audit: Option<Audit>,
     inner: S,
 }
 
@@ -125,6 +128,7 @@ where
         };
         let open = request.uri().path().starts_with(OPEN);
         let authenticator = self.authenticator.clone().filter(|_| !open);
+        let audit = self.audit.clone();
         // The one that is ready.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
@@ -136,7 +140,11 @@ where
                 {
                     Ok(principal) => arrival.principal = principal,
                     Err(error) => {
-                        let error = super::refused(error, Door::Grpc, &arrival);
+                        // Of any length and kind, but what no rpc is called is not put down.
+                        let rpc = request.uri().path().rsplit('/').next();
+                        let rpc = rpc.and_then(Rpc::of).map(|rpc| rpc.method);
+                        let audit = audit.as_ref();
+                        let error = super::refused(error, Door::Grpc, rpc, &arrival, audit);
                         return Ok(status::of(&error, None, &request_id).into_http());
                     }
                 }

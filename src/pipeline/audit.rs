@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
 use crate::audit::Audit;
+use crate::auth::policy::Decided;
 use crate::error::Error;
 use crate::gateway::{Call, Reply};
 
@@ -52,7 +53,8 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        call.decision = Decided::wanted();
         let audit = self.audit.clone();
         // The one that was asked whether it is ready.
         let unready = self.inner.clone();

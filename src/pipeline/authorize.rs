@@ -62,12 +62,16 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
             let principal = call.principal.clone();
-            let resource = Resource::of(&call.request)?;
-            authorizer
-                .check(&principal, call.operation.rpc(), &resource)
-                .await?;
+            let upstream = call.upstream.clone();
+            let resource = Resource::of(&call.request)?.at(upstream.as_deref());
+            let rpc = call.operation.rpc();
+            let decision = authorizer.decide(&principal, rpc, &resource).await;
+            call.decision.set(&decision);
+            authorizer.enforce(&decision, &principal, rpc, &resource)?;
             let mut reply = inner.call(call).await?;
-            authorizer.filter(&principal, &mut reply.response).await;
+            authorizer
+                .filter(&principal, upstream.as_deref(), &mut reply.response)
+                .await;
             Ok(reply)
         })
     }

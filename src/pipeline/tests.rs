@@ -27,6 +27,7 @@ fn call(name: &str, deadline: Instant) -> Call {
         principal: Principal::anonymous(),
         upstream: None,
         identity: None,
+        decision: Default::default(),
         peer: Arc::default(),
         request_id: "test".to_owned(),
         deadline,

@@ -59,7 +59,12 @@ lists! {
 
 impl Authorizer {
     /// Leaves out of a list what `principal` may not get, if lists are filtered.
-    pub async fn filter(&self, principal: &Principal, response: &mut Response) {
+    pub async fn filter(
+        &self,
+        principal: &Principal,
+        upstream: Option<&str>,
+        response: &mut Response,
+    ) {
         if !self.filters_lists() || exempt(principal) {
             return;
         }
@@ -68,8 +73,9 @@ impl Authorizer {
         };
         let resources = resources(response, get);
         let mut kept = Vec::with_capacity(resources.len());
-        for resource in &resources {
-            kept.push(self.decide(principal, get.rpc(), resource).await.allowed);
+        for resource in resources {
+            let resource = resource.at(upstream);
+            kept.push(self.decide(principal, get.rpc(), &resource).await.allowed);
         }
         keep(response, &kept);
     }

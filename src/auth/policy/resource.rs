@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::schema::{ACCOUNT, FACTS, KINDS, PRINCIPAL, container};
+use super::schema::{ACCOUNT, FACTS, KINDS, PRINCIPAL, UPSTREAM, container};
 use crate::api::rules::camel_case;
 use crate::api::{Operation, Request};
 use crate::error::{Error, Result};
@@ -75,6 +75,14 @@ impl Resource {
             }
         }
         Ok(resource)
+    }
+
+    /// The same, at the upstream that the caller names.
+    pub fn at(mut self, upstream: Option<&str>) -> Self {
+        if let Some(name) = upstream {
+            self.facts.insert(UPSTREAM, name.to_owned());
+        }
+        self
     }
 
     /// What an operation is about whose request, or an item of its list, has the fields of `value`.

@@ -26,6 +26,9 @@ pub const FACTS: [(&str, &str); 6] = [
     ("templateName", "template"),
 ];
 
+/// The upstream that has the resource, where the caller names one.
+pub const UPSTREAM: &str = "upstream";
+
 /// The kinds of resources that requests can name.
 pub static KINDS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
     Operation::ALL
@@ -95,7 +98,7 @@ fn groups(rpc: &Rpc) -> Vec<&'static str> {
         Class::Write => "write",
         Class::Wait => "wait",
     }];
-    if rpc.method.starts_with("Cancel") {
+    if Operation::from_name(rpc.method).is_some_and(|operation| operation.policy().relieves) {
         groups.push("cancel");
     }
     groups
@@ -114,7 +117,11 @@ fn write() -> String {
             "\n  entity {}{within} = {{\n    \"name\": String,\n",
             type_name(kind)
         );
-        for (_, attribute) in FACTS {
+        for attribute in FACTS
+            .map(|(_, attribute)| attribute)
+            .into_iter()
+            .chain([UPSTREAM])
+        {
             let _ = writeln!(out, "    {attribute:?}?: String,");
         }
         out.push_str("  } tags String;\n");

@@ -147,7 +147,7 @@ async fn lists_leave_out_what_their_caller_may_not_get_and_keep_their_token() {
         service_instances: vec![item("a-1"), item("b-1"), item("a-2")],
         next_token: Some("more".to_owned()),
     });
-    authorizer.filter(&caller(), &mut response).await;
+    authorizer.filter(&caller(), None, &mut response).await;
     let Response::ListServiceInstances(page) = &response else {
         panic!("another response");
     };
@@ -160,7 +160,7 @@ async fn lists_leave_out_what_their_caller_may_not_get_and_keep_their_token() {
     assert_eq!(page.next_token(), "more");
     let before = response.to_json();
     authorizer
-        .filter(&Principal::gateway(), &mut response)
+        .filter(&Principal::gateway(), None, &mut response)
         .await;
     assert_eq!(response.to_json(), before);
 }
