@@ -230,7 +230,7 @@ pub struct EngineConfig {
 /// The region of the engine's ARNs where none is given.
 const DEFAULT_REGION: &str = "us-east-1";
 /// The longest span that makes sense; beyond some, times cannot be computed.
-const LONGEST_SPAN: Duration = Duration::from_secs(365 * 24 * 3600);
+pub const LONGEST_SPAN: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]

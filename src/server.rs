@@ -197,6 +197,36 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn where_all_places_are_taken_an_idle_connection_makes_room() {
+        let (_stop, shutdown) = Shutdown::channel();
+        let (listener, address) = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let hour = crate::config::Span(Duration::from_secs(3600));
+        let limits = Connections {
+            max_connections: 1,
+            handshake_timeout: hour,
+            idle_timeout: hour,
+            ..Connections::default()
+        };
+        let pages = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        });
+        tokio::spawn(Server::new(listener).within(limits).serve(pages, shutdown));
+        let began = tokio::time::Instant::now();
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(PREFACE).await.unwrap();
+        idle.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        // It has its place once the server speaks.
+        idle.read_u8().await.unwrap();
+        let mut waiting = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        waiting.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        waiting.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(began.elapsed() < hour.0 / 10);
+    }
+
     #[tokio::test]
     async fn a_request_that_comes_byte_by_byte_is_answered() {
         let (_stop, address) = empty_pages().await;

@@ -15,7 +15,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
@@ -24,7 +24,7 @@ use super::listener::Io;
 use super::outgoing::Streams;
 use super::peer::{Activity, Introduced, Peer};
 use super::steady::Steady;
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use super::version::{self, Begun, Version};
 use super::{DRAIN, PATIENCE, Shutdown};
 use crate::config::Connections;
@@ -146,6 +146,7 @@ impl House {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let valid = guest.certificates.first().and_then(tls::left);
         let activity = Arc::new(Activity::new());
         let service = Introduced {
             peer: Arc::new(Peer {
@@ -161,7 +162,7 @@ impl House {
         tokio::pin!(connection);
         let grace = tokio::select! {
             ended = &mut connection => return said(ended),
-            grace = self.time_to_leave(&activity) => grace,
+            grace = self.time_to_leave(&activity, valid) => grace,
         };
         // GOAWAY, or the last answer of HTTP/1: what is under way goes on.
         connection.as_mut().graceful_shutdown();
@@ -174,13 +175,15 @@ impl House {
     }
 
     /// Returns when the connection has to leave: how long it may take.
-    async fn time_to_leave(&self, activity: &Activity) -> Duration {
+    /// `valid` is how long the client's certificate is good: then it has to show one again.
+    async fn time_to_leave(&self, activity: &Activity, valid: Option<Duration>) -> Duration {
         let age = self.limits.max_age.0;
+        let age = (!age.is_zero()).then(|| jittered(age));
         let old = async {
-            if age.is_zero() {
-                return std::future::pending().await;
+            match age.into_iter().chain(valid).min() {
+                Some(age) => sleep(age).await,
+                None => std::future::pending().await,
             }
-            sleep_until(Instant::now() + jittered(age)).await;
         };
         tokio::select! {
             () = old => self.limits.age_grace.0,

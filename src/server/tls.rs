@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -252,6 +253,16 @@ fn warn_of_expiry(certificate: &CertificateDer<'_>, path: &Path) {
     }
 }
 
+/// How long `certificate` is good from now on.
+pub(super) fn left(certificate: &CertificateDer<'static>) -> Option<Duration> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let end = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+    let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end))?;
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    // Some certificates are good for thousands of years.
+    Some(left.min(crate::config::LONGEST_SPAN))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,6 +336,22 @@ mod tests {
             !fault.contains("c2Vj") && !fault.contains("secret"),
             "{fault}"
         );
+    }
+
+    #[test]
+    fn a_certificate_is_good_until_its_end_and_not_longer() {
+        let day = Duration::from_secs(24 * 3600);
+        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        for (end, expected) in [(since + day, day), (since - day, Duration::ZERO)] {
+            let mut params = rcgen::CertificateParams::default();
+            params.not_before = rcgen::date_time_ymd(1990, 1, 1);
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
+            let key = rcgen::KeyPair::generate().unwrap();
+            let made = params.self_signed(&key).unwrap();
+            let left = left(made.der()).unwrap();
+            let sensible = expected.saturating_sub(Duration::from_secs(60))..=expected;
+            assert!(sensible.contains(&left), "{left:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
