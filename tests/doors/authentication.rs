@@ -330,15 +330,8 @@ async fn no_credential_is_in_a_log_line_even_at_the_finest_level() {
     );
     tokio::spawn(server::serve(grpc.0, world.grpc(), shutdown.clone()));
     tokio::spawn(server::serve(aws.0, world.aws(), shutdown));
-    // Places that log are known to tracing from their first use on.
-    visit(&world, grpc.1, aws.1).await;
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
-        .with_ansi(false)
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let guard = log.listen();
     let secrets = visit(&world, grpc.1, aws.1).await;
     drop(guard);
     let text = log.text();

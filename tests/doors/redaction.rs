@@ -1,11 +1,12 @@
 //! What the contract marks as sensitive is in no log and no `Debug`.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use proton_gateway::api::{Request, pb};
 use proton_gateway::edge::Arrival;
 use proton_gateway::gateway::{Call, Door};
+use tracing::dispatcher::{DefaultGuard, Dispatch};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{environment, gateway_with};
@@ -26,7 +27,26 @@ fn request() -> pb::CreateEnvironmentRequest {
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
+/// What listens beside a [`Log`]. As long as a log is alone, a place that another test's thread is
+/// the first to use is off for all threads: tracing asks the thread's own subscriber only, and there
+/// is none.
+static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Log::default().subscriber());
+
 impl Log {
+    fn subscriber(&self) -> Dispatch {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(self.clone())
+            .with_ansi(false);
+        Dispatch::new(subscriber.finish())
+    }
+
+    /// Keeps all lines of this thread, at the finest level.
+    pub fn listen(&self) -> DefaultGuard {
+        LazyLock::force(&OTHER);
+        tracing::dispatcher::set_default(&self.subscriber())
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
@@ -85,21 +105,9 @@ fn a_client_token_is_printed_nowhere() {
 #[tokio::test]
 async fn a_logged_call_has_its_name_and_outcome_but_no_secrets_even_at_the_finest_level() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
-        .with_ansi(false)
-        .finish();
     let gateway = gateway_with(Ok(environment()));
     let call = |request| Call::new(request, Door::Grpc, &Arrival::default());
-    // Places that log are known to tracing from their first use on. One that another test uses for
-    // the first time just now would miss the subscriber.
-    drop(
-        gateway
-            .call(call(Request::CreateEnvironment(request())))
-            .await,
-    );
-    let guard = tracing::subscriber::set_default(subscriber);
+    let guard = log.listen();
     drop(
         gateway
             .call(call(Request::CreateEnvironment(request())))

@@ -183,3 +183,22 @@ fn a_token_in_the_place_of_its_hash_is_refused_with_what_to_do_and_not_shown() {
     assert!(text.contains("proton-gateway token hash"), "{text}");
     assert!(!text.contains(secret), "{text}");
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_accepted() {
+    let text = include_str!("../../../docs/security/authentication.md");
+    let blocks: Vec<&str> = text
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
+        .collect();
+    let [whole, kubernetes] = blocks[..] else {
+        panic!("there are {} examples", blocks.len());
+    };
+    let config = from_file(whole).unwrap();
+    assert_eq!(config.authentication.unwrap().methods.len(), 4);
+    from_file(&format!(
+        "[authentication]\nmethods = [\"jwt\"]\n{kubernetes}"
+    ))
+    .unwrap();
+}
