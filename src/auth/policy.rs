@@ -258,7 +258,8 @@ impl Authorizer {
         tracing::debug!(
             principal = principal.id,
             rpc = rpc.method,
-            %resource,
+            // Quoted: the caller wrote it.
+            resource = ?resource.to_string(),
             grounds = ?decision.grounds,
             version = decision.version,
             "denied"

@@ -41,7 +41,14 @@ impl Own {
         };
         let rpc =
             Rpc::of("Explain").ok_or_else(|| Error::internal("an rpc is not in the contract"))?;
+        let question = Question {
+            operation: asked.operation,
+            resource: asked.resource,
+            template: asked.template,
+            tags: asked.tags.into_iter().collect(),
+        };
         let Some(authorizer) = &self.authorizer else {
+            question.read(&subject.id)?;
             return Ok(ExplainResponse {
                 decision: own::Decision::Allow.into(),
                 ..ExplainResponse::default()
@@ -54,12 +61,6 @@ impl Own {
             false => Resource::principal(&subject.id),
         };
         authorizer.check(caller, rpc, &about).await?;
-        let question = Question {
-            operation: asked.operation,
-            resource: asked.resource,
-            template: asked.template,
-            tags: asked.tags.into_iter().collect(),
-        };
         let (rpc, resource) = question.read(&subject.id)?;
         if exempt(&subject) {
             return Ok(ExplainResponse {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use proton_gateway::api::own::gateway_service_server::GatewayService;
 use proton_gateway::api::own::{Decision, ExplainRequest, ExplainResponse, SupposedPrincipal};
 use proton_gateway::auth::Principal;
+use proton_gateway::deploy::Deploys;
+use proton_gateway::edge::gateway_service::Own;
 use tonic::{Code, Status};
 
 use super::{Guarded, PolicyFile, caller, request};
@@ -85,6 +87,19 @@ async fn scopes_are_told_apart_from_policies() {
         .unwrap();
     assert_eq!(answer.decision(), Decision::Deny);
     assert!(answer.out_of_scope);
+}
+
+#[tokio::test]
+async fn where_nobody_is_authorized_everything_is_allowed_and_no_policy_says_so() {
+    let guarded = Guarded::empty(&Default::default());
+    let open = Own::new(
+        Deploys::new(guarded.gateway.clone(), guarded.waits.clone()),
+        None,
+    );
+    let question = request(&Principal::anonymous(), may("DeleteService", "shop"));
+    let answer = open.explain(question).await.unwrap().into_inner();
+    assert_eq!(answer.decision(), Decision::Allow);
+    assert!(answer.policy_ids.is_empty() && answer.policy_version.is_empty());
 }
 
 #[tokio::test]

@@ -10,10 +10,14 @@ use sha2::{Digest, Sha256};
 use super::schema::{ACCOUNT, FACTS, KINDS, PRINCIPAL, UPSTREAM, container};
 use crate::api::rules::camel_case;
 use crate::api::{Operation, Request};
+use crate::edge::status::cut;
 use crate::error::{Error, Result};
 
 /// Tags of one request that are looked at; the model allows fewer.
 const MOST_TAGS: usize = 200;
+
+/// The longest names that are shown, in bytes.
+const MOST_SHOWN: usize = 400;
 
 /// What a call is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,7 +210,8 @@ impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.kind {
             ACCOUNT => f.write_str("the account"),
-            kind => write!(f, "{kind}/{}", self.names.join("/")),
+            // Nobody has looked at the names yet.
+            kind => write!(f, "{kind}/{}", cut(&self.names.join("/"), MOST_SHOWN)),
         }
     }
 }
