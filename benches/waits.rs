@@ -2,7 +2,9 @@
 //!
 //! Starts the program, opens the streams over its gRPC door, lets all environments be deployed,
 //! and prints the polls that it took, the program's memory for a stream, and the lag from a
-//! deployment's end to the event that tells of it, at the reader.
+//! deployment's end to the event that tells of it, at the reader. Once on the engine, which tells
+//! of its changes; and once before an upstream that has to be polled: an engine in a process of its
+//! own, which the program reaches through its AWS door and hears nothing from.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -22,12 +24,15 @@ use tonic::transport::Channel;
 /// Streams of one connection; the server takes a hundred.
 const STREAMS_OF_CONNECTION: usize = 90;
 const STEP: Duration = Duration::from_secs(60);
+/// Between the first deployment and the last.
+const SPREAD: Duration = Duration::from_secs(10);
 
 /// The program, which ends with this.
 struct Gateway {
     child: Child,
     _folder: tempfile::TempDir,
     grpc: String,
+    aws: String,
     admin: String,
 }
 
@@ -39,15 +44,36 @@ impl Drop for Gateway {
 }
 
 impl Gateway {
-    fn start() -> Self {
+    /// On an engine of its own.
+    fn on_engine() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ready = folder.path().join("ready.json");
-        let child = Command::new(env!("CARGO_BIN_EXE_proton-gateway"))
-            .args(["--listen", "127.0.0.1:0", "--aws-listen", "off"])
-            .args(["--admin-listen", "127.0.0.1:0", "--log", "warn"])
+        let mut command = Command::new(env!("CARGO_BIN_EXE_proton-gateway"));
+        command
             .args(["--simulated-step", &format!("{}s", STEP.as_secs())])
             .arg("--state-dir")
-            .arg(folder.path().join("state"))
+            .arg(folder.path().join("state"));
+        Self::start(command, folder)
+    }
+
+    /// Before another one.
+    fn before(upstream: &Self) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_proton-gateway"));
+        command
+            .args([
+                "--upstream-endpoint-url",
+                &format!("http://{}", upstream.aws),
+            ])
+            .args(["--region", "us-east-1"])
+            .env("AWS_ACCESS_KEY_ID", "bench")
+            .env("AWS_SECRET_ACCESS_KEY", "bench");
+        Self::start(command, tempfile::tempdir().unwrap())
+    }
+
+    fn start(mut command: Command, folder: tempfile::TempDir) -> Self {
+        let ready = folder.path().join("ready.json");
+        let child = command
+            .args(["--listen", "127.0.0.1:0", "--aws-listen", "127.0.0.1:0"])
+            .args(["--admin-listen", "127.0.0.1:0", "--log", "warn"])
             .arg("--ready-file")
             .arg(&ready)
             .stdout(Stdio::null())
@@ -65,6 +91,7 @@ impl Gateway {
             child,
             _folder: folder,
             grpc: format!("http://{}", address("grpc")),
+            aws: address("aws"),
             admin: address("admin"),
         }
     }
@@ -184,8 +211,20 @@ async fn main() {
         .collect();
     let streams = numbers.first().copied().unwrap_or(10_000);
     let environments = numbers.get(1).copied().unwrap_or(100);
-    let gateway = Gateway::start();
-    let mut client = ProtonServiceClient::connect(gateway.grpc.clone())
+    let engine = Gateway::on_engine();
+    println!("on the engine, {streams} streams over {environments} environments");
+    measure(&engine, &engine, streams, environments).await;
+    // Phases of polling and of deployments are independent where there are many of both.
+    let engine = Gateway::on_engine();
+    let gateway = Gateway::before(&engine);
+    let streams = streams.min(1000);
+    println!("before an upstream, {streams} streams over {environments} environments");
+    measure(&gateway, &engine, streams, environments).await;
+}
+
+/// Follows deployments that `engine` carries out through `gateway`.
+async fn measure(gateway: &Gateway, engine: &Gateway, streams: usize, environments: usize) {
+    let mut client = ProtonServiceClient::connect(engine.grpc.clone())
         .await
         .unwrap();
     template(&mut client).await;
@@ -201,6 +240,8 @@ async fn main() {
             })
             .await
             .unwrap();
+        // Spread over two of the longest pauses between polls, so that ends meet all phases.
+        tokio::time::sleep(SPREAD / u32::try_from(environments).unwrap()).await;
     }
     let (open, mut opened) = tokio::sync::mpsc::channel(streams);
     // The door reads so many requests at once and refuses more.
@@ -231,7 +272,6 @@ async fn main() {
     lags.sort_unstable();
     let at = |share: f64| lags[((lags.len() - 1) as f64 * share) as usize] as f64 / 1000.0;
     let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
-    println!("{streams} streams over {environments} environments");
     println!(
         "polls: {} ({:.1} for each environment)",
         gateway.polls(),

@@ -15,6 +15,7 @@ use crate::edge::Arrival;
 use crate::error::{Error, Result};
 use crate::gateway::{Call, Door};
 use crate::limits::{Held, Limiter};
+use crate::upstream::Identities;
 
 /// The guards of calls and streams. Clones share them.
 #[derive(Clone, Default)]
@@ -23,6 +24,8 @@ pub struct Guards {
     pub limiter: Option<Limiter>,
     /// Who was denied; absent where nothing is put down.
     pub audit: Option<Audit>,
+    /// As whom the upstream is asked.
+    pub identities: Identities,
 }
 
 impl Guards {

@@ -5,6 +5,9 @@
 pub mod audit;
 pub mod limits;
 
+mod upstreams;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use self::audit::AuditConfig;
 use self::limits::Limits;
+pub use self::upstreams::{AssumeRole, NamedUpstream};
 use crate::telemetry::{self, LogFormat};
+use crate::upstream::Identities;
 
 /// What may be given on the command line, in the environment (`PROTON_GATEWAY_…`) and, under the
 /// same names, in the file.
@@ -98,6 +103,13 @@ pub struct Options {
     pub limits: Option<Limits>,
     #[arg(skip)]
     pub audit: Option<AuditConfig>,
+    /// Where roles are assumed, instead of AWS's own STS
+    #[arg(skip)]
+    pub sts_endpoint_url: Option<String>,
+    #[arg(skip)]
+    pub upstreams: BTreeMap<String, NamedUpstream>,
+    #[arg(skip)]
+    pub assume_role: Vec<AssumeRole>,
 }
 
 /// Who answers calls.
@@ -208,6 +220,11 @@ pub struct Config {
     pub limits: Option<Limits>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditConfig>,
+    pub sts_endpoint_url: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub upstreams: BTreeMap<String, NamedUpstream>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assume_role: Vec<AssumeRole>,
 }
 
 /// What only the engine uses.
@@ -287,6 +304,9 @@ impl Config {
             ready_file: options.ready_file,
             limits: Limits::of(options.limits, upstream)?,
             audit: AuditConfig::of(options.audit)?,
+            sts_endpoint_url: options.sts_endpoint_url,
+            upstreams: options.upstreams,
+            assume_role: options.assume_role,
         };
         config.check()?;
         Ok(config)
@@ -313,6 +333,8 @@ impl Config {
                 format!("{url:?} is no URL like http://127.0.0.1:8787 or https://proton.example"),
             ));
         }
+        let sts = self.sts_endpoint_url.as_deref();
+        upstreams::check(&self.upstreams, &self.assume_role, sts)?;
         telemetry::filter(&self.log).map_err(|problem| invalid("log", problem))?;
         Ok(())
     }
@@ -352,6 +374,11 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// As whom the upstream is asked.
+    pub fn identities(&self) -> Identities {
+        upstreams::identities(&self.upstreams, &self.assume_role)
     }
 
     /// The region of ARNs.
@@ -434,7 +461,12 @@ impl Options {
     fn refuse_strangers(&self, upstream: Upstream) -> Result<(), ConfigError> {
         let (given, problem): (&[_], _) = match upstream {
             Upstream::Engine => (
-                &[("profile", self.profile.is_some())],
+                &[
+                    ("profile", self.profile.is_some()),
+                    ("upstreams", !self.upstreams.is_empty()),
+                    ("assume-role", !self.assume_role.is_empty()),
+                    ("sts-endpoint-url", self.sts_endpoint_url.is_some()),
+                ],
                 "the engine forwards nothing; leave it out, or set upstream to aws",
             ),
             Upstream::Aws => (
@@ -476,6 +508,10 @@ impl Options {
             ready_file: self.ready_file.or(other.ready_file),
             limits: self.limits.or(other.limits),
             audit: self.audit.or(other.audit),
+            // What no flag can say.
+            sts_endpoint_url: other.sts_endpoint_url,
+            upstreams: other.upstreams,
+            assume_role: other.assume_role,
         }
     }
 }
@@ -539,7 +575,15 @@ mod tests {
 
     #[test]
     fn the_effective_configuration_can_be_read_back_as_a_file() {
-        for text in ["simulated-step = \"250ms\"", "upstream = \"aws\""] {
+        let upstreams = "upstream = \"aws\"\n\
+            [[assume-role]]\nrole = \"developer\"\nrole-arn = \"arn:aws:iam::123456789012:role/a\"\n\
+            session-tags = { team = \"{team}\" }\n\
+            [upstreams.payments]\nregion = \"eu-west-1\"\n";
+        for text in [
+            "simulated-step = \"250ms\"",
+            "upstream = \"aws\"",
+            upstreams,
+        ] {
             let config = from_file(text).unwrap();
             let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
             assert_eq!(again, config);
@@ -579,6 +623,27 @@ mod tests {
                 "listen = \"127.0.0.1:1\"\nadmin-listen = \"127.0.0.1:1\"",
             ),
             ("aws-listen", "aws-listen = \"127.0.0.1:50051\""),
+            ("upstreams", "[upstreams.payments]"),
+            (
+                "upstreams",
+                "upstream = \"aws\"\n[upstreams.payments]\nendpoint-url = \"ftp://a\"",
+            ),
+            (
+                "assume-role",
+                "upstream = \"aws\"\n[[assume-role]]\nrole-arn = \"proton\"",
+            ),
+            (
+                "assume-role",
+                "upstream = \"aws\"\n[[assume-role]]\nupstream = \"payments\"",
+            ),
+            (
+                "assume-role",
+                "upstream = \"aws\"\n[[assume-role]]\nsession-name = \"a\"",
+            ),
+            (
+                "assume-role",
+                "upstream = \"aws\"\n[[assume-role]]\nrole-arn = \"arn:aws:iam::123456789012:role/a\"\nduration = \"1m\"",
+            ),
         ] {
             let error = from_file(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name}: ")), "{text}: {error}");

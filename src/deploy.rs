@@ -65,7 +65,7 @@ impl Deploys {
             return Ok((DeployAction::Joined, told));
         }
         let begin = self.clone().begin(desired.clone(), arrival.clone());
-        let Begun { action, deployment } = self.ledger.once(&desired, key, begin).await?;
+        let Begun { action, deployment } = self.ledger.once(arrival, &desired, key, begin).await?;
         if let Some(deployment) = deployment {
             planned.pin(deployment);
         }

@@ -14,6 +14,7 @@ use http::{Extensions, HeaderMap};
 
 use crate::auth::Principal;
 use crate::server::Peer;
+use crate::upstream::UPSTREAM;
 
 /// The header in which a caller may name its request, and in which every answer names it.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -29,6 +30,8 @@ const MAX_REQUEST_ID: usize = 128;
 pub struct Arrival {
     pub request_id: String,
     pub principal: Arc<Principal>,
+    /// The upstream that the caller names.
+    pub upstream: Option<Arc<str>>,
     /// Who is at the other end of the connection.
     pub peer: Arc<Peer>,
     pub deadline: Instant,
@@ -58,6 +61,9 @@ impl Arrival {
         Self {
             request_id,
             principal: Principal::anonymous(),
+            upstream: headers
+                .get(UPSTREAM)
+                .map(|name| Arc::from(String::from_utf8_lossy(name.as_bytes()))),
             peer: extensions.get().cloned().unwrap_or_default(),
             deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),

@@ -15,6 +15,7 @@ use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
 use crate::server::Peer;
+use crate::upstream::Identity;
 
 /// By which protocol a call came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,10 @@ pub struct Call {
     pub request: Request,
     pub door: Door,
     pub principal: Arc<Principal>,
+    /// The upstream that the caller names.
+    pub upstream: Option<Arc<str>>,
+    /// As whom the upstream is asked; settled on the way.
+    pub identity: Option<Identity>,
     /// Who is at the other end of the connection; nobody where no door was used.
     pub peer: Arc<Peer>,
     /// Names the call in logs and in answers.
@@ -58,6 +63,8 @@ impl Call {
             request,
             door,
             principal: Arc::clone(&arrival.principal),
+            upstream: arrival.upstream.clone(),
+            identity: None,
             peer: Arc::clone(&arrival.peer),
             request_id: arrival.request_id.clone(),
             deadline: arrival.deadline,
@@ -117,6 +124,12 @@ impl Gateway {
     /// What the requests of all doors may take.
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// As whom the upstream is asked for a caller.
+    pub fn identity(&self, arrival: &Arrival) -> Result<Identity> {
+        let upstream = arrival.upstream.as_deref();
+        self.guards.identities.of(&arrival.principal, upstream)
     }
 
     /// Sends one call through the pipeline.

@@ -20,4 +20,5 @@ pub mod program;
 pub mod reload;
 pub mod server;
 pub mod telemetry;
+pub mod upstream;
 pub mod waits;

@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod deadline;
+pub mod identify;
 pub mod limit;
 pub mod observe;
 pub mod validate;
@@ -31,6 +32,8 @@ where
         .layer(option_layer(
             guards.audit.clone().map(audit::AuditLayer::new),
         ))
+        // Before all that is kept for one upstream or one role, and must not be shared.
+        .layer(identify::IdentifyLayer::new(guards.identities.clone()))
         // After authorization: who may not call at all uses up nothing.
         .layer(option_layer(
             guards.limiter.clone().map(limit::LimitLayer::new),

@@ -13,7 +13,7 @@ use tower::ServiceBuilder;
 
 use crate::admission::Guards;
 use crate::audit::Audit;
-use crate::backend::aws::{self, Aws, pace::Pace};
+use crate::backend::aws::{self, Aws, pace::Paces};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
 use crate::clock::SystemClock;
@@ -122,6 +122,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let guards = Guards {
         audit: audit.clone(),
         limiter: limits.and_then(|limits| Limiter::new(limits, metrics.clone())),
+        identities: config.identities(),
     };
     let (pipeline, changes) = backend(
         &config,
@@ -274,11 +275,19 @@ async fn backend(
 ) -> Result<(Pipeline, Changes), String> {
     match &config.engine {
         None => {
-            let settings = aws::Settings {
+            let unnamed = aws::Settings {
                 region: config.region.clone(),
                 profile: config.profile.clone(),
                 endpoint_url: config.upstream_endpoint_url.clone(),
             };
+            let named = config.upstreams.iter().map(|(name, upstream)| {
+                let settings = aws::Settings {
+                    region: upstream.region.clone(),
+                    profile: upstream.profile.clone(),
+                    endpoint_url: upstream.endpoint_url.clone(),
+                };
+                (name.clone(), settings)
+            });
             tracing::info!(
                 endpoint = config
                     .upstream_endpoint_url
@@ -287,10 +296,12 @@ async fn backend(
                 "forwarding"
             );
             let limits = config.limits.as_ref();
-            let pace = limits
+            let paces = limits
                 .and_then(|limits| limits.upstream.as_ref())
-                .and_then(|upstream| Pace::new(upstream, metrics.clone()));
-            let aws = Aws::connect(settings).await.paced(pace);
+                .and_then(|upstream| Paces::new(upstream, metrics.clone()));
+            let aws = Aws::connect(unnamed, named.collect(), config.sts_endpoint_url.clone())
+                .await
+                .paced(paces);
             let changes = aws.changes().clone();
             Ok((pipeline::build(aws, metrics, guards), changes))
         }

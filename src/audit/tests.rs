@@ -83,6 +83,8 @@ fn call(request: Request) -> Call {
         request,
         door: Door::Grpc,
         principal: Arc::new(principal),
+        upstream: None,
+        identity: None,
         peer: Arc::new(peer),
         request_id: "build-7".to_owned(),
         deadline: Instant::now() + Duration::from_secs(60),

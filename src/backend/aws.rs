@@ -6,18 +6,19 @@
 pub mod convert;
 mod failure;
 pub mod pace;
+mod session;
 
+use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_proton::Client;
-use aws_smithy_types::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_types::timeout::TimeoutConfig;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-use self::pace::{Pace, Rank};
+use self::pace::{Paces, Rank};
+use self::session::Clients;
 use crate::api::{Idempotency, sdk};
 use crate::changes::Changes;
 use crate::error::Error;
@@ -26,7 +27,7 @@ use crate::gateway::{Call, Reply};
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the backend has to know; everything else comes from AWS's default chain.
+/// Where an upstream is; everything else comes from AWS's default chain.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     pub region: Option<String>,
@@ -37,48 +38,64 @@ pub struct Settings {
 /// The AWS backend. Clones share its connections and credentials.
 #[derive(Debug, Clone)]
 pub struct Aws {
-    client: Client,
+    clients: Clients,
     changes: Changes,
     /// Absent where calls are sent as they come.
-    pace: Option<Pace>,
+    paces: Option<Paces>,
+}
+
+impl Settings {
+    /// Reads region, profile and credentials as AWS's tools do.
+    async fn load(self) -> SdkConfig {
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
+        if let Some(region) = self.region {
+            loader = loader.region(Region::new(region));
+        }
+        if let Some(profile) = self.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(url) = self.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        loader.load().await
+    }
 }
 
 impl Aws {
-    /// Reads region, profile and credentials as AWS's tools do.
-    pub async fn connect(settings: Settings) -> Self {
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
-        if let Some(region) = settings.region {
-            loader = loader.region(Region::new(region));
+    /// Roles are assumed at `sts_endpoint_url`, or at AWS's own STS.
+    pub async fn connect(
+        unnamed: Settings,
+        named: BTreeMap<String, Settings>,
+        sts_endpoint_url: Option<String>,
+    ) -> Self {
+        let mut configs = BTreeMap::new();
+        for (name, settings) in named {
+            configs.insert(name, settings.load().await);
         }
-        if let Some(profile) = settings.profile {
-            loader = loader.profile_name(profile);
-        }
-        if let Some(url) = settings.endpoint_url {
-            loader = loader.endpoint_url(url);
-        }
-        Self::with_config(&loader.load().await)
+        Self::of(unnamed.load().await, configs, sts_endpoint_url)
     }
 
     /// A backend with credentials and endpoint of the caller's choice.
-    pub fn with_config(config: &aws_config::SdkConfig) -> Self {
-        let config = aws_sdk_proton::config::Builder::from(config)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .build(),
-            )
-            .build();
+    pub fn with_config(config: &SdkConfig) -> Self {
+        Self::of(config.clone(), BTreeMap::new(), None)
+    }
+
+    /// The same with named upstreams and an STS.
+    pub fn of(
+        unnamed: SdkConfig,
+        named: BTreeMap<String, SdkConfig>,
+        sts_endpoint_url: Option<String>,
+    ) -> Self {
         Self {
-            client: Client::from_conf(config),
+            clients: Clients::new(unnamed, named, sts_endpoint_url),
             changes: Changes::default(),
-            pace: None,
+            paces: None,
         }
     }
 
     /// The same, which asks no more at the same time than the upstream bears.
-    pub fn paced(self, pace: Option<Pace>) -> Self {
-        Self { pace, ..self }
+    pub fn paced(self, paces: Option<Paces>) -> Self {
+        Self { paces, ..self }
     }
 
     /// Where the names of what was changed through this gateway are published.
@@ -97,9 +114,11 @@ impl Service<Call> for Aws {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let client = self.client.clone();
+        let identity = call.identity.clone().unwrap_or_default();
+        let client = self.clients.of(&identity);
         let changes = self.changes.clone();
-        let pace = self.pace.clone();
+        let paces = self.paces.as_ref();
+        let pace = paces.map(|paces| paces.of(identity.upstream.as_ref()));
         Box::pin(async move {
             let place = match &pace {
                 Some(pace) => Some(pace.turn(Rank::of(&call), call.deadline.into()).await?),

@@ -14,6 +14,7 @@ use moka::future::Cache;
 use super::desired::Desired;
 use crate::api::Response;
 use crate::api::own::DeployAction;
+use crate::edge::Arrival;
 use crate::error::{Error, Result};
 
 /// How long a key is remembered, as Proton remembers its client tokens.
@@ -41,10 +42,14 @@ impl Begun {
 
 type Outcome = Shared<BoxFuture<'static, Result<Begun>>>;
 
+/// Whose key it is, at which upstream and for which rpc, and the key: callers know nothing of each
+/// other's.
+type Name = (String, Option<Arc<str>>, &'static str, String);
+
 /// The deploys that callers gave a key. Clones share them.
 #[derive(Clone)]
 pub struct Ledger {
-    entries: Cache<String, Arc<Entry>>,
+    entries: Cache<Name, Arc<Entry>>,
 }
 
 /// One key.
@@ -69,6 +74,7 @@ impl Ledger {
     /// so. What failed is forgotten.
     pub async fn once(
         &self,
+        arrival: &Arrival,
         desired: &Desired,
         key: Option<String>,
         begin: impl Future<Output = Result<Begun>> + Send + 'static,
@@ -76,7 +82,8 @@ impl Ledger {
         let Some(key) = key else {
             return detached(begin).await;
         };
-        let key = format!("{}\0{key}", desired.rpc());
+        let caller = arrival.principal.id.clone();
+        let key = (caller, arrival.upstream.clone(), desired.rpc(), key);
         let fingerprint = desired.fingerprint();
         let fresh = async {
             Arc::new(Entry {

@@ -24,6 +24,8 @@ fn call(name: &str, deadline: Instant) -> Call {
         request,
         door: Door::Grpc,
         principal: Principal::anonymous(),
+        upstream: None,
+        identity: None,
         peer: Arc::default(),
         request_id: "test".to_owned(),
         deadline,

@@ -6,26 +6,28 @@ use crate::auth::Principal;
 use crate::edge::Arrival;
 use crate::error::Result;
 use crate::gateway::{Call, Door};
+use crate::upstream::Identity;
 
 impl Waits {
-    async fn ask(&self, request: Request) -> Result<Response> {
+    async fn ask(&self, request: Request, identity: &Identity) -> Result<Response> {
         let arrival = Arrival {
             principal: Principal::gateway(),
             ..Arrival::default()
         };
-        self.gateway
-            .call(Call::new(request, Door::Wait, &arrival))
-            .await
-            .map(|reply| reply.response)
+        let call = Call {
+            identity: Some(identity.clone()),
+            ..Call::new(request, Door::Wait, &arrival)
+        };
+        self.gateway.call(call).await.map(|reply| reply.response)
     }
 
     /// The deployment, as far as it is on record.
-    pub(super) async fn deployment(&self, id: &str) -> Option<pb::Deployment> {
+    pub(super) async fn deployment(&self, id: &str, identity: &Identity) -> Option<pb::Deployment> {
         let request = pb::GetDeploymentRequest {
             id: id.to_owned(),
             ..pb::GetDeploymentRequest::default()
         };
-        match self.ask(Request::GetDeployment(request)).await {
+        match self.ask(Request::GetDeployment(request), identity).await {
             Ok(Response::GetDeployment(found)) => found.deployment,
             _ => None,
         }
@@ -36,6 +38,7 @@ impl Waits {
         &self,
         mut request: Request,
         deployment: Option<String>,
+        identity: &Identity,
     ) -> Result<Vec<pb::Output>> {
         match &mut request {
             Request::ListEnvironmentOutputs(list) => list.deployment_id = deployment,
@@ -44,7 +47,7 @@ impl Waits {
             Request::ListComponentOutputs(list) => list.deployment_id = deployment,
             _ => {}
         }
-        Ok(match self.ask(request).await? {
+        Ok(match self.ask(request, identity).await? {
             Response::ListEnvironmentOutputs(list) => list.outputs,
             Response::ListServiceInstanceOutputs(list) => list.outputs,
             Response::ListServicePipelineOutputs(list) => list.outputs,

@@ -20,6 +20,7 @@ use crate::changes::Changes;
 use crate::edge::Arrival;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Call, Door, Gateway};
+use crate::upstream::Identity;
 
 /// The shortest time between two polls of one resource.
 const GAP: Duration = Duration::from_millis(10);
@@ -57,13 +58,16 @@ struct Poller {
     joined: Arc<Notify>,
 }
 
+/// As whom the upstream is asked, and for what: pollers of different credentials share nothing.
+type Asked = (Identity, Vec<u8>);
+
 /// All pollers, by what they poll. Clones share them.
 #[derive(Clone)]
 pub struct Pollers {
     gateway: Gateway,
     changes: Changes,
     settings: Arc<Settings>,
-    running: Arc<Mutex<HashMap<Vec<u8>, Poller>>>,
+    running: Arc<Mutex<HashMap<Asked, Poller>>>,
 }
 
 impl Pollers {
@@ -76,9 +80,10 @@ impl Pollers {
         }
     }
 
-    /// Watches what `request` answers; `key` is the same for the same request, `name` is what
-    /// its changes are published under.
-    pub fn watch(&self, key: Vec<u8>, name: &str, request: &Request) -> Watcher {
+    /// Watches what `request` answers to `identity`; `name` is what its changes are published
+    /// under.
+    pub fn watch(&self, identity: Identity, name: &str, request: &Request) -> Watcher {
+        let key = (identity, request.key());
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match running.entry(key) {
             Entry::Occupied(poller) => {
@@ -117,7 +122,7 @@ impl Pollers {
     }
 
     /// Takes the poller out if nobody watches. Watchers come under the same lock.
-    fn retire(&self, key: &[u8], seen: &watch::Sender<Option<Arc<Seen>>>) -> bool {
+    fn retire(&self, key: &Asked, seen: &watch::Sender<Option<Arc<Seen>>>) -> bool {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.receiver_count() > 0 {
             return false;
@@ -126,23 +131,24 @@ impl Pollers {
         true
     }
 
-    async fn ask(&self, request: Request) -> Result<Response, Error> {
+    async fn ask(&self, request: Request, identity: Identity) -> Result<Response, Error> {
         let arrival = Arrival {
             principal: Principal::gateway(),
             deadline: (Instant::now() + PATIENCE).into_std(),
             ..Arrival::default()
         };
-        self.gateway
-            .call(Call::new(request, Door::Wait, &arrival))
-            .await
-            .map(|reply| reply.response)
+        let call = Call {
+            identity: Some(identity),
+            ..Call::new(request, Door::Wait, &arrival)
+        };
+        self.gateway.call(call).await.map(|reply| reply.response)
     }
 }
 
 /// The work of one poller.
 struct Job {
     pollers: Pollers,
-    key: Vec<u8>,
+    key: Asked,
     request: Request,
     seen: watch::Sender<Option<Arc<Seen>>>,
     changed: Arc<Notify>,
@@ -156,7 +162,10 @@ impl Job {
         let mut throttled: u32 = 0;
         loop {
             let began = Instant::now();
-            let outcome = self.pollers.ask(self.request.clone()).await;
+            let outcome = self
+                .pollers
+                .ask(self.request.clone(), self.key.0.clone())
+                .await;
             let pause = match &outcome {
                 Err(error) if matches!(*error.kind, ErrorKind::Throttled { .. }) => {
                     throttled = (throttled + 1).min(8);

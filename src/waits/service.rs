@@ -221,8 +221,10 @@ impl Waits {
             wanted,
             published_under,
         } = planned;
-        let key = wanted.polled.key();
-        let watcher = self.pollers.watch(key, &published_under, &wanted.polled);
+        let identity = wanted.identity.clone();
+        let watcher = self
+            .pollers
+            .watch(identity, &published_under, &wanted.polled);
         let waiting = Waiting::open(self.clone(), wanted, watcher, admission).await?;
         Ok(Box::pin(stream::unfold(
             waiting,
@@ -258,7 +260,7 @@ impl Waits {
         )?;
         let policy =
             WaitPolicy::of(W::NAME).ok_or_else(|| Error::internal("a wait has no policy"))?;
-        let wait = bound(manner.rpc, &arrival.principal.id, &polled);
+        let wait = bound(manner.rpc, arrival, &polled);
         let position = match options.resume_token.as_str() {
             "" => None,
             token => Some(self.settings.key.open(token, &wait, SystemTime::now())?),
@@ -275,6 +277,7 @@ impl Waits {
             deadline: arrival.stream_deadline.map(Instant::from_std),
             fail_on_failure: options.fail_on_failure.unwrap_or(manner.fails),
             position,
+            identity: self.gateway.identity(arrival)?,
             request_id: arrival.request_id.clone(),
         };
         Ok(Planned {
@@ -284,10 +287,12 @@ impl Waits {
     }
 }
 
-/// What a resume token is bound to: the rpc, the caller and the resource.
-fn bound(rpc: &str, caller: &str, polled: &Request) -> Vec<u8> {
+/// What a resume token is bound to: the rpc, the caller, the upstream and the resource.
+fn bound(rpc: &str, arrival: &Arrival, polled: &Request) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for part in [rpc.as_bytes(), caller.as_bytes(), &polled.key()] {
+    let caller = arrival.principal.id.as_bytes();
+    let upstream = arrival.upstream.as_deref().unwrap_or_default().as_bytes();
+    for part in [rpc.as_bytes(), caller, upstream, &polled.key()] {
         // With its length before it, no part is taken for the next one.
         bytes.extend((part.len() as u64).to_be_bytes());
         bytes.extend(part);

@@ -24,6 +24,7 @@ use crate::api::{Request, Response, pb};
 use crate::clock::timestamp;
 use crate::edge::status;
 use crate::error::{Error, ErrorKind, Result};
+use crate::upstream::Identity;
 use pb::wait_event::Event;
 
 /// How long before its end a stream says that it ends.
@@ -45,6 +46,8 @@ pub(super) struct Wanted {
     pub deadline: Option<Instant>,
     pub fail_on_failure: bool,
     pub position: Option<Position>,
+    /// As whom the upstream is asked.
+    pub identity: Identity,
     pub request_id: String,
 }
 
@@ -297,7 +300,7 @@ impl Waiting {
             deployment_id: latest,
         };
         self.say(Event::Superseded(superseded), 0);
-        let record = self.waits.deployment(pinned).await;
+        let record = self.waits.deployment(pinned, &self.wanted.identity).await;
         let ended = record.as_ref().and_then(|record| {
             let name = record.deployment_status().as_str_name();
             self.wanted
@@ -389,14 +392,18 @@ impl Waiting {
         response: Option<&Response>,
     ) {
         let deployment = match &self.position.deployment {
-            Some(id) => self.waits.deployment(id).await,
+            Some(id) => self.waits.deployment(id, &self.wanted.identity).await,
             None => None,
         };
         let mut outputs = Vec::new();
         if let (true, Some(request)) = (success, self.wanted.outputs.clone()) {
             let id = self.position.deployment.clone();
             // The deployment has succeeded all the same; who needs its outputs can list them.
-            outputs = self.waits.outputs(request, id).await.unwrap_or_default();
+            outputs = self
+                .waits
+                .outputs(request, id, &self.wanted.identity)
+                .await
+                .unwrap_or_default();
         }
         if !success && self.wanted.fail_on_failure {
             self.failure = Some(failure(outcome, &message, &self.wanted));

@@ -6,6 +6,7 @@
 mod audit;
 mod aws;
 mod grpc;
+mod identity;
 mod limits;
 mod redaction;
 mod upstream;

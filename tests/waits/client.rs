@@ -51,18 +51,17 @@ pub trait Carries {
     }
 }
 
-impl Carries for own::DeployEnvironmentResponse {
-    fn event(self) -> pb::WaitEvent {
-        self.event.unwrap()
-    }
-
-    fn action(&self) -> DeployAction {
-        DeployAction::try_from(self.action).unwrap()
-    }
-}
-
 macro_rules! carries {
-    ($($response:ident)+) => {
+    (deploys: $($deployed:ident)+; waits: $($response:ident)+) => {
+        $(impl Carries for own::$deployed {
+            fn event(self) -> pb::WaitEvent {
+                self.event.unwrap()
+            }
+
+            fn action(&self) -> DeployAction {
+                DeployAction::try_from(self.action).unwrap()
+            }
+        })+
         $(impl Carries for pb::$response {
             fn event(self) -> pb::WaitEvent {
                 self.event.unwrap()
@@ -72,7 +71,8 @@ macro_rules! carries {
 }
 
 carries! {
-    WaitComponentDeployedResponse WaitEnvironmentDeployedResponse WaitEnvironmentDeletedResponse
+    deploys: DeployEnvironmentResponse DeployServiceInstanceResponse DeployServicePipelineResponse;
+    waits: WaitComponentDeployedResponse WaitEnvironmentDeployedResponse WaitEnvironmentDeletedResponse
     WaitServiceCreatedResponse WaitServiceDeletedResponse WaitServiceInstanceDeployedResponse
     WaitServicePipelineDeployedResponse WaitServiceUpdatedResponse WatchDeploymentResponse
     WaitEnvironmentTemplateVersionRegisteredResponse

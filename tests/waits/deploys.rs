@@ -200,4 +200,68 @@ conformance! {
         let unknown = client.deploy_service_pipeline(request("nope")).await.unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound, "{unknown:?}");
     }
+
+    async fn an_instance_is_created_then_moved_to_other_versions_of_its_template(world) {
+        batch(world).await;
+        let request = |version: Option<(String, String)>| {
+            let (major, minor) = version.unzip();
+            own::DeployServiceInstanceRequest {
+                service_instance: Some(pb::CreateServiceInstanceRequest {
+                    template_major_version: major,
+                    template_minor_version: minor,
+                    ..add_instance("us")
+                }),
+                options: None,
+            }
+        };
+        let mut client = client(world);
+        let mut deployed = Vec::new();
+        let minor = release(world, "job", Some("1")).await;
+        let major = release(world, "job", None).await;
+        for version in [None, None, Some(minor), Some(major)] {
+            let mut begun = Begun::of(client.deploy_service_instance(request(version)).await).await;
+            world.settle().await;
+            let (told, end) = begun.wait.rest().await;
+            assert_eq!(told.last().unwrap(), "terminal SUCCEEDED");
+            end.unwrap();
+            let us = instance(world, "batch", "us").await;
+            let version = format!("{}.{}", us.template_major_version(), us.template_minor_version());
+            deployed.push((begun.wait.action(), version));
+        }
+        let version = |action, version: &str| (action, version.to_owned());
+        assert_eq!(
+            deployed,
+            [
+                version(DeployAction::Created, "1.1"),
+                version(DeployAction::Updated, "1.1"),
+                version(DeployAction::Updated, "1.1"),
+                version(DeployAction::Updated, "2.0"),
+            ]
+        );
+    }
+
+    async fn a_pipeline_is_updated_and_moved_to_another_version(world) {
+        shop(world).await;
+        let request = |tests: &str, minor: Option<&str>| own::DeployServicePipelineRequest {
+            service_pipeline: Some(pb::UpdateServicePipelineRequest {
+                service_name: "shop".to_owned(),
+                spec: web_spec(tests, &[("eu", "prod", "shop:1"), ("us", "prod", "shop:1")]),
+                template_major_version: minor.map(|_| "1".to_owned()),
+                template_minor_version: minor.map(str::to_owned),
+                ..Default::default()
+            }),
+            options: None,
+        };
+        release(world, "web", Some("1")).await;
+        let mut client = client(world);
+        for (request, minor) in [(request("make check", None), "0"), (request("make all", Some("1")), "1")] {
+            let mut begun = Begun::of(client.deploy_service_pipeline(request).await).await;
+            assert_eq!(begun.wait.action(), DeployAction::Updated);
+            world.settle().await;
+            let (told, end) = begun.wait.rest().await;
+            assert_eq!(told.last().unwrap(), "terminal SUCCEEDED");
+            end.unwrap();
+            assert_eq!(pipeline(world, "shop").await.template_minor_version(), minor);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use aws_sdk_proton::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_proton::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::session::Refused;
 use crate::api::Operation;
 use crate::edge::aws_door::REASON;
 use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Upstream};
@@ -23,6 +24,10 @@ pub(super) fn read<E>(error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
+    if let Some(refused) = refused_role(&error) {
+        let origin = Origin::Upstream;
+        return Error::new(ErrorKind::AccessDenied { origin }, refused.to_string());
+    }
     let upstream = Upstream {
         code: error.code().map(str::to_owned),
         request_id: error.request_id().map(str::to_owned),
@@ -115,6 +120,18 @@ pub(super) fn incomplete(request_id: Option<String>) -> Error {
 fn unavailable(message: &str) -> Error {
     let retry_after = RETRY_AFTER;
     Error::new(ErrorKind::Unavailable { retry_after }, message)
+}
+
+/// STS's refusal of the role, where that is the reason.
+fn refused_role<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refused> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(refused) = error.downcast_ref() {
+            return Some(refused);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Whether no connection was made, so that nothing can have been applied.

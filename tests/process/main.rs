@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod drain;
+
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -99,10 +101,11 @@ impl Running {
     async fn with_step(state: &Path, step: &str) -> Self {
         let mut command = serve(state);
         command.args(["--simulated-step", step]);
-        Self::started(command).await
+        Self::of(command).await
     }
 
-    async fn started(mut command: Command) -> Self {
+    /// Runs what serves.
+    async fn of(mut command: Command) -> Self {
         let files = tempfile::tempdir().unwrap();
         let ready_file = files.path().join("ready.json");
         let log = File::create(files.path().join("log")).unwrap();
@@ -694,6 +697,39 @@ async fn the_exit_status_tells_a_failure_from_a_timeout() {
     assert!(text(&failed).contains("no capacity"), "{}", text(&failed));
 }
 
+#[tokio::test]
+async fn a_cancelled_deploy_has_an_exit_status_of_its_own() {
+    let (folder, state) = state();
+    let mut before = Running::on(&state).await;
+    publish_template(&before.client().await).await;
+    let arguments = deploy_bus(folder.path(), SPEC);
+    let created = run(before.follow(&borrowed(&arguments)));
+    assert_eq!(created.status.code(), Some(0), "{}", text(&created));
+    before.terminate();
+    before.ended().await;
+    // Long enough to be cancelled in, and the cancellation takes as long.
+    let gateway = Running::with_step(&state, "3s").await;
+    let mut client = gateway.client().await;
+    let arguments = deploy_bus(folder.path(), &SPEC.replace("platform", "payments"));
+    let deploy = beside(gateway.follow(&borrowed(&arguments)));
+    eventually("the update begins", || {
+        let mut client = client.clone();
+        async move { is_under_way(&mut client).await.then_some(()) }
+    })
+    .await;
+    let cancel = pb::CancelEnvironmentDeploymentRequest {
+        environment_name: "bus".to_owned(),
+    };
+    client.cancel_environment_deployment(cancel).await.unwrap();
+    let cancelled = deploy.await.unwrap();
+    assert_eq!(cancelled.status.code(), Some(2), "{}", text(&cancelled));
+    assert!(
+        text(&cancelled).contains("CANCELLED"),
+        "{}",
+        text(&cancelled)
+    );
+}
+
 /// Whether the environment `bus` is being deployed.
 async fn is_under_way(client: &mut Client) -> bool {
     let request = pb::GetEnvironmentRequest {
@@ -823,7 +859,7 @@ async fn a_file_limits_callers_and_puts_down_what_they_change() {
     fs::write(&config, text).unwrap();
     let mut command = serve(&state);
     command.arg("--config").arg(&config);
-    let mut running = Running::started(command).await;
+    let mut running = Running::of(command).await;
     let mut client = running.client().await;
     let mut create = async |name: &str| {
         let request = pb::CreateEnvironmentTemplateRequest {

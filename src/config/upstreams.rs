@@ -1,0 +1,167 @@
+//! `[upstreams.<name>]` and `[[assume-role]]`: more upstreams than one, and as whom they are asked.
+//! In the file only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, Span, invalid, is_whole};
+use crate::upstream::{self, Assume, Identities, Rule};
+
+/// An upstream that callers select by its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NamedUpstream {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+}
+
+/// Which callers get which role; see [`Rule`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AssumeRole {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    /// Absent: the gateway's own credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Span>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub session_tags: BTreeMap<String, String>,
+}
+
+const SESSION_NAME: &str = "proton-gateway";
+const DURATION: Duration = Duration::from_secs(3600);
+/// What STS takes (AWS STS API Reference, AssumeRole).
+const DURATIONS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(900)..=Duration::from_secs(12 * 3600);
+/// What STS takes (AWS STS API Reference, AssumeRole).
+const MAX_TAGS: usize = 50;
+
+pub(super) fn check(
+    upstreams: &BTreeMap<String, NamedUpstream>,
+    rules: &[AssumeRole],
+    sts_endpoint_url: Option<&str>,
+) -> Result<(), ConfigError> {
+    for (name, upstream) in upstreams {
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        {
+            return Err(invalid(
+                "upstreams",
+                format!("{name:?} is no name: letters, digits, - and _"),
+            ));
+        }
+        if let Some(url) = &upstream.endpoint_url
+            && !is_whole(url)
+        {
+            return Err(invalid(
+                "upstreams",
+                format!("{name}: endpoint-url: {url:?} is no URL like https://proton.example"),
+            ));
+        }
+    }
+    if let Some(url) = sts_endpoint_url
+        && !is_whole(url)
+    {
+        return Err(invalid(
+            "sts-endpoint-url",
+            format!("{url:?} is no URL like https://sts.example"),
+        ));
+    }
+    rules.iter().try_for_each(|rule| {
+        rule.check(upstreams)
+            .map_err(|problem| invalid("assume-role", problem))
+    })
+}
+
+impl AssumeRole {
+    fn check(&self, upstreams: &BTreeMap<String, NamedUpstream>) -> Result<(), String> {
+        if let Some(name) = &self.upstream
+            && !upstreams.contains_key(name)
+        {
+            return Err(format!("upstream: there is no [upstreams.{name}]"));
+        }
+        let Some(arn) = &self.role_arn else {
+            let own = Self {
+                principal: self.principal.clone(),
+                role: self.role.clone(),
+                upstream: self.upstream.clone(),
+                ..Self::default()
+            };
+            return if *self == own {
+                Ok(())
+            } else {
+                Err("role-arn is missing; what else is said of the session needs it".to_owned())
+            };
+        };
+        let parts: Vec<_> = arn.splitn(6, ':').collect();
+        if !matches!(parts[..], ["arn", _, "iam", "", account, role] if account.len() == 12 && role.starts_with("role/"))
+        {
+            return Err(format!(
+                "role-arn: {arn:?} is no ARN like arn:aws:iam::123456789012:role/proton"
+            ));
+        }
+        if let Some(span) = self.duration
+            && !DURATIONS.contains(&span.0)
+        {
+            return Err("duration: at least 15m and at most 12h".to_owned());
+        }
+        if self.session_tags.len() > MAX_TAGS {
+            return Err(format!("session-tags: at most {MAX_TAGS}"));
+        }
+        let texts = self.session_tags.values();
+        for text in texts.chain(&self.session_name).chain(&self.source_identity) {
+            if !upstream::is_whole(text) {
+                return Err(format!("{text:?} has a brace without the other one"));
+            }
+        }
+        Ok(())
+    }
+
+    fn rule(&self) -> Rule {
+        Rule {
+            principal: self.principal.clone(),
+            role: self.role.clone(),
+            upstream: self.upstream.clone(),
+            assume: self.role_arn.clone().map(|role_arn| Assume {
+                role_arn,
+                external_id: self.external_id.clone(),
+                session_name: self
+                    .session_name
+                    .clone()
+                    .unwrap_or_else(|| SESSION_NAME.to_owned()),
+                source_identity: self.source_identity.clone(),
+                session_tags: self.session_tags.clone(),
+                duration: self.duration.map_or(DURATION, |span| span.0),
+            }),
+        }
+    }
+}
+
+/// What the configuration says of who is asked as whom.
+pub(super) fn identities(
+    upstreams: &BTreeMap<String, NamedUpstream>,
+    rules: &[AssumeRole],
+) -> Identities {
+    let names: BTreeSet<_> = upstreams.keys().cloned().collect();
+    Identities::new(names, rules.iter().map(AssumeRole::rule).collect())
+}

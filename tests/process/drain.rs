@@ -1,0 +1,151 @@
+//! What becomes of open streams when their gateway is told to stop.
+
+use pb::wait_event::Event;
+use pb::wait_service_client::WaitServiceClient;
+
+use super::*;
+
+const STREAMS: usize = 1000;
+/// Streams of one connection; the server takes a hundred.
+const OF_CONNECTION: usize = 90;
+
+/// A gateway that forwards to `upstream`; all with the same key.
+async fn forwarding(upstream: &Running, key: &Path) -> Running {
+    let mut command = program();
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--aws-listen", "off", "--region", "us-east-1"]);
+    command.args([
+        "--upstream-endpoint-url",
+        &format!("http://{}", upstream.address("aws")),
+    ]);
+    command.arg("--resume-token-key-file").arg(key);
+    command.env("AWS_ACCESS_KEY_ID", "test");
+    command.env("AWS_SECRET_ACCESS_KEY", "test");
+    Running::of(command).await
+}
+
+/// The events of one stream, to its end.
+struct Stream {
+    events: tonic::Streaming<pb::WaitEnvironmentDeployedResponse>,
+    sequence: u64,
+    token: String,
+}
+
+impl Stream {
+    async fn open(client: &mut WaitServiceClient<Channel>, sequence: u64, token: String) -> Self {
+        let request = pb::WaitEnvironmentDeployedRequest {
+            name: "bus".to_owned(),
+            options: Some(pb::WaitOptions {
+                resume_token: token,
+                ..pb::WaitOptions::default()
+            }),
+        };
+        let events = client.wait_environment_deployed(request).await.unwrap();
+        Self {
+            events: events.into_inner(),
+            sequence,
+            token: String::new(),
+        }
+    }
+
+    /// The next event but heartbeats. Each has the number after that of the one before, on
+    /// whichever gateway that was told.
+    async fn next(&mut self) -> Event {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.events.message()).await;
+            let event = next.unwrap().unwrap().unwrap();
+            let event = event.event.unwrap();
+            assert_eq!(event.sequence, self.sequence + 1);
+            self.sequence = event.sequence;
+            self.token = event.resume_token;
+            match event.event.unwrap() {
+                Event::Heartbeat(_) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Opens streams at `gateway`, one for each position: its number and its token.
+async fn open(gateway: &Running, positions: Vec<(u64, String)>) -> Vec<Stream> {
+    let address = format!("http://{}", gateway.address("grpc"));
+    let mut streams = Vec::new();
+    for positions in positions.chunks(OF_CONNECTION) {
+        let client = WaitServiceClient::connect(address.clone()).await.unwrap();
+        let opening = positions.iter().map(|(sequence, token)| {
+            let mut client = client.clone();
+            async move { Stream::open(&mut client, *sequence, token.clone()).await }
+        });
+        streams.extend(futures_util::future::join_all(opening).await);
+    }
+    streams
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_streams_go_on_at_another_gateway_with_no_event_lost() {
+    let (folder, state) = state();
+    let mut before = Running::on(&state).await;
+    publish_template(&before.client().await).await;
+    before.terminate();
+    before.ended().await;
+    // From here on nothing ends by itself.
+    let engine = Running::with_step(&state, "1h").await;
+    let mut client = engine.client().await;
+    let environment = pb::CreateEnvironmentRequest {
+        name: "bus".to_owned(),
+        template_name: "bus".to_owned(),
+        template_major_version: "1".to_owned(),
+        proton_service_role_arn: Some(ROLE.to_owned()),
+        spec: SPEC.to_owned(),
+        ..pb::CreateEnvironmentRequest::default()
+    };
+    client.create_environment(environment).await.unwrap();
+    let key = folder.path().join("key");
+    fs::write(&key, [7; 32]).unwrap();
+    let mut first = forwarding(&engine, &key).await;
+    let second = forwarding(&engine, &key).await;
+
+    let mut streams = open(&first, vec![(0, String::new()); STREAMS]).await;
+    for stream in &mut streams {
+        let event = stream.next().await;
+        assert!(matches!(event, Event::Snapshot(_)), "{event:?}");
+    }
+    first.terminate();
+    for stream in &mut streams {
+        let event = stream.next().await;
+        let drain = pb::WaitClosingReason::Drain;
+        assert!(
+            matches!(&event, Event::Closing(closing) if closing.reason() == drain),
+            "{event:?}"
+        );
+        assert!(stream.events.message().await.unwrap().is_none());
+    }
+    // While nobody listens, the deployment ends.
+    let succeeded = pb::NotifyResourceDeploymentStatusChangeRequest {
+        resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/bus".to_owned(),
+        status: pb::ResourceDeploymentStatus::Succeeded.into(),
+        ..pb::NotifyResourceDeploymentStatusChangeRequest::default()
+    };
+    client
+        .notify_resource_deployment_status_change(succeeded)
+        .await
+        .unwrap();
+    let positions = streams
+        .into_iter()
+        .map(|stream| (stream.sequence, stream.token))
+        .collect();
+    for stream in &mut open(&second, positions).await {
+        let event = stream.next().await;
+        let succeeded = pb::DeploymentStatus::Succeeded.as_str_name();
+        assert!(
+            matches!(&event, Event::Snapshot(now) if succeeded.ends_with(&now.status)),
+            "{event:?}"
+        );
+        let event = stream.next().await;
+        assert!(
+            matches!(&event, Event::Terminal(end) if end.success),
+            "{event:?}"
+        );
+    }
+    assert_eq!(first.ended().await.code(), Some(0), "{}", first.log());
+}
