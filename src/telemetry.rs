@@ -105,9 +105,10 @@ impl Metrics {
         );
     }
 
-    /// Records how many calls the upstream is asked for at the same time.
-    pub fn upstream_calls(&self, allowed: u64) {
-        self.upstream_calls.record(allowed, &[]);
+    /// Records how many calls the upstream of this name is asked for at the same time.
+    pub fn upstream_calls(&self, upstream: &str, allowed: u64) {
+        let name = KeyValue::new("upstream", upstream.to_owned());
+        self.upstream_calls.record(allowed, &[name]);
     }
 
     /// Records that an audit record could not be written.

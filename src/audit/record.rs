@@ -6,11 +6,15 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::api::rules::camel_case;
+use crate::edge::status;
 use crate::gateway::{Call, Door};
 use crate::server::Peer;
 
 /// The longest request that is put down as it is.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
+
+/// The longest name of an upstream, which a caller may make up.
+const MAX_NAME_BYTES: usize = 200;
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,6 +52,9 @@ pub struct Record {
     door: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rpc: Option<String>,
+    /// The upstream that the caller named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
     /// The kind of resource, and its names, outermost first.
     #[serde(skip_serializing_if = "Option::is_none")]
     resource: Option<Value>,
@@ -80,6 +87,7 @@ impl Record {
             peer: None,
             door: None,
             rpc: None,
+            upstream: None,
             resource: None,
             request: None,
             outcome: None,
@@ -106,6 +114,10 @@ impl Record {
             peer: address(&call.peer),
             door: Some(call.door.name()),
             rpc: Some(call.operation.name().to_owned()),
+            upstream: call
+                .upstream
+                .as_deref()
+                .map(|name| status::cut(name, MAX_NAME_BYTES).into_owned()),
             resource: Some(json!({ "kind": policy.resource, "names": names })),
             request: Some(bounded(request)),
             ..Self::new(now, Kind::Mutation)

@@ -11,7 +11,7 @@ use proton_gateway::admission::Guards;
 use proton_gateway::api::pb;
 use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
 use proton_gateway::backend::aws::Aws;
-use proton_gateway::backend::aws::pace::Pace;
+use proton_gateway::backend::aws::pace::Paces;
 use proton_gateway::config::limits::UpstreamLimits;
 use proton_gateway::edge::aws_door::AwsDoor;
 use proton_gateway::edge::grpc_door;
@@ -31,7 +31,7 @@ async fn forwarding_to(url: String) -> Gateway {
 }
 
 /// The same, at this pace.
-async fn paced(url: String, pace: Option<Pace>) -> Gateway {
+async fn paced(url: String, paces: Option<Paces>) -> Gateway {
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
@@ -305,8 +305,8 @@ async fn what_the_upstream_does_not_bear_is_not_sent_and_a_place_is_free_again_a
         queue: 0,
         ..UpstreamLimits::default()
     };
-    let pace = Pace::new(&one, Metrics::new().unwrap());
-    let gateway = paced(format!("http://{address}"), pace).await;
+    let paces = Paces::new(&one, Metrics::new().unwrap());
+    let gateway = paced(format!("http://{address}"), paces).await;
 
     let first = tokio::spawn(get(gateway.clone()));
     entries.recv().await.unwrap();

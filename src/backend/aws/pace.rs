@@ -7,6 +7,7 @@
 
 mod queue;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,13 +57,45 @@ impl Rank {
     }
 }
 
-/// Hands out turns. Clones share them.
+/// A pace for each upstream: one that throttles says nothing of another. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Paces {
+    settings: UpstreamLimits,
+    metrics: Metrics,
+    /// By the upstream's name, of those that were asked.
+    paces: Arc<Mutex<HashMap<Option<Arc<str>>, Pace>>>,
+}
+
+impl Paces {
+    /// Paces after `settings`, if they are enabled.
+    pub fn new(settings: &UpstreamLimits, metrics: Metrics) -> Option<Self> {
+        settings.enabled.then(|| Self {
+            settings: settings.clone(),
+            metrics,
+            paces: Arc::default(),
+        })
+    }
+
+    /// The pace of the upstream with this name, or of the one without. Names are those of the
+    /// configuration, so that there are not many.
+    pub fn of(&self, upstream: Option<&Arc<str>>) -> Pace {
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        let pace = paces.entry(upstream.cloned());
+        let (settings, metrics) = (&self.settings, &self.metrics);
+        pace.or_insert_with(|| Pace::new(settings, metrics.clone(), upstream.cloned()))
+            .clone()
+    }
+}
+
+/// Hands out turns of one upstream. Clones share them.
 #[derive(Clone)]
 pub struct Pace(Arc<Shared>);
 
 struct Shared {
     settings: UpstreamLimits,
     metrics: Metrics,
+    /// For metrics; empty for the one without a name.
+    upstream: String,
     state: Mutex<State>,
 }
 
@@ -84,21 +117,21 @@ impl std::fmt::Debug for Pace {
 }
 
 impl Pace {
-    /// A pace after `settings`, if they are enabled.
-    pub fn new(settings: &UpstreamLimits, metrics: Metrics) -> Option<Self> {
-        settings.enabled.then(|| {
-            Self(Arc::new(Shared {
-                settings: settings.clone(),
-                metrics,
-                state: Mutex::new(State {
-                    most: settings.start.into(),
-                    in_flight: 0,
-                    usual: None,
-                    cut: None,
-                    queue: Queue::default(),
-                }),
-            }))
-        })
+    fn new(settings: &UpstreamLimits, metrics: Metrics, upstream: Option<Arc<str>>) -> Self {
+        let upstream = upstream.map_or_else(String::new, |name| name.to_string());
+        metrics.upstream_calls(&upstream, settings.start.into());
+        Self(Arc::new(Shared {
+            settings: settings.clone(),
+            metrics,
+            upstream,
+            state: Mutex::new(State {
+                most: settings.start.into(),
+                in_flight: 0,
+                usual: None,
+                cut: None,
+                queue: Queue::default(),
+            }),
+        }))
     }
 
     /// Returns when a call may begin that has to be answered by `deadline`, or says why it may not.
@@ -167,7 +200,10 @@ impl Pace {
         let mut state = self.state();
         state.learn(&self.0.settings, ended);
         state.in_flight = state.in_flight.saturating_sub(1);
-        self.0.metrics.upstream_calls(state.allowed().into());
+        let allowed = state.allowed();
+        self.0
+            .metrics
+            .upstream_calls(&self.0.upstream, allowed.into());
         while state.in_flight < state.allowed() {
             let Some(grant) = state.queue.pop() else {
                 return;

@@ -16,7 +16,7 @@ fn settings(start: u32) -> UpstreamLimits {
 }
 
 fn pace(settings: &UpstreamLimits) -> Pace {
-    Pace::new(settings, Metrics::new().unwrap()).unwrap()
+    Pace::new(settings, Metrics::new().unwrap(), None)
 }
 
 fn throttled() -> Result<(), Error> {
@@ -233,4 +233,22 @@ async fn a_full_queue_has_room_for_a_mutation_at_the_cost_of_a_poll() {
     let [first, second] = polls;
     assert!(write.await.unwrap() && first.await.unwrap());
     assert!(!second.await.unwrap(), "the last poll made room");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_upstream_has_a_pace_of_its_own() {
+    let metrics = Metrics::new().unwrap();
+    let paces = Paces::new(&settings(8), metrics.clone()).unwrap();
+    let payments: Arc<str> = Arc::from("payments");
+    at_once(&paces.of(Some(&payments))).end(&throttled());
+    assert_eq!(paces.of(Some(&payments)).most(), 4);
+    assert_eq!(paces.of(None).most(), 8);
+    let page = metrics.page().unwrap();
+    let line = r#"proton_gateway_upstream_calls_allowed{upstream="payments"} 4"#;
+    assert!(page.contains(line), "{page}");
+    let off = UpstreamLimits {
+        enabled: false,
+        ..settings(8)
+    };
+    assert!(Paces::new(&off, metrics).is_none());
 }
