@@ -14,7 +14,7 @@ use crate::admission::Guards;
 use crate::audit::Audit;
 use crate::auth::Authenticator;
 use crate::auth::policy::Authorizer;
-use crate::backend::aws::{self, Aws, pace::Pace};
+use crate::backend::aws::{self, Aws, pace::Paces};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
 use crate::clock::SystemClock;
@@ -397,14 +397,12 @@ async fn backend(
                 "forwarding"
             );
             let limits = config.limits.as_ref();
-            let pace = || {
-                limits
-                    .and_then(|limits| limits.upstream.as_ref())
-                    .and_then(|upstream| Pace::new(upstream, metrics.clone()))
-            };
+            let paces = limits
+                .and_then(|limits| limits.upstream.as_ref())
+                .and_then(|upstream| Paces::new(upstream, metrics.clone()));
             let aws = Aws::connect(unnamed, named.collect(), config.sts_endpoint_url.clone())
                 .await
-                .paced(pace);
+                .paced(paces);
             let changes = aws.changes().clone();
             Ok((pipeline::build(aws, metrics, guards), changes))
         }

@@ -9,7 +9,6 @@ pub mod pace;
 mod session;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-use self::pace::{Pace, Rank};
+use self::pace::{Paces, Rank};
 use self::session::Clients;
 use crate::api::{Idempotency, sdk};
 use crate::changes::Changes;
@@ -41,8 +40,8 @@ pub struct Settings {
 pub struct Aws {
     clients: Clients,
     changes: Changes,
-    /// One for each upstream; none where calls are sent as they come.
-    paces: Arc<BTreeMap<Option<Arc<str>>, Pace>>,
+    /// Absent where calls are sent as they come.
+    paces: Option<Paces>,
 }
 
 impl Settings {
@@ -90,18 +89,13 @@ impl Aws {
         Self {
             clients: Clients::new(unnamed, named, sts_endpoint_url),
             changes: Changes::default(),
-            paces: Arc::default(),
+            paces: None,
         }
     }
 
-    /// The same, which asks no more at the same time than each upstream bears.
-    pub fn paced(self, pace: impl Fn() -> Option<Pace>) -> Self {
-        let upstreams = self.clients.upstreams();
-        let paces = upstreams.filter_map(|upstream| Some((upstream, pace()?)));
-        Self {
-            paces: Arc::new(paces.collect()),
-            ..self
-        }
+    /// The same, which asks no more at the same time than the upstream bears.
+    pub fn paced(self, paces: Option<Paces>) -> Self {
+        Self { paces, ..self }
     }
 
     /// Where the names of what was changed through this gateway are published.
@@ -123,7 +117,8 @@ impl Service<Call> for Aws {
         let identity = call.identity.clone().unwrap_or_default();
         let client = self.clients.of(&identity);
         let changes = self.changes.clone();
-        let pace = self.paces.get(&identity.upstream).cloned();
+        let paces = self.paces.as_ref();
+        let pace = paces.map(|paces| paces.of(identity.upstream.as_ref()));
         Box::pin(async move {
             let place = match &pace {
                 Some(pace) => Some(pace.turn(Rank::of(&call), call.deadline.into()).await?),

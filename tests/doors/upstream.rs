@@ -39,7 +39,7 @@ async fn paced(url: String, paces: Option<Paces>) -> Gateway {
         .load()
         .await;
     Gateway::new(pipeline::build(
-        Aws::with_config(&config).paced(|| pace.clone()),
+        Aws::with_config(&config).paced(paces),
         Metrics::new().unwrap(),
         &Guards::default(),
     ))

@@ -864,7 +864,7 @@ async fn a_file_limits_callers_and_puts_down_what_they_change() {
     fs::write(&config, text).unwrap();
     let mut command = serve(&state);
     command.arg("--config").arg(&config);
-    let mut running = Running::of(command).await;
+    let mut running = Running::started(command).await;
     let mut client = running.client().await;
     let mut create = async |name: &str| {
         let request = pb::CreateEnvironmentTemplateRequest {

@@ -1,7 +1,6 @@
 //! Clients of the SDK: one for each identity, each with credentials of its own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -47,12 +46,6 @@ impl Clients {
                 .time_to_idle(IDLE)
                 .build(),
         }
-    }
-
-    /// The names of all upstreams, and nothing for the one that has none.
-    pub fn upstreams(&self) -> impl Iterator<Item = Option<Arc<str>>> {
-        let named = self.named.keys().map(|name| Some(Arc::from(name.as_str())));
-        std::iter::once(None).chain(named)
     }
 
     /// The client for `identity`. What it is asked for goes out with its credentials alone.
