@@ -596,6 +596,14 @@ impl Options {
 mod tests {
     use super::*;
 
+    /// A section with which callers are known.
+    macro_rules! known {
+        () => {
+            "[authentication]\nmethods = [\"token\"]\n[[authentication.tokens]]\nid = \"ci\"\n\
+             hash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n"
+        };
+    }
+
     fn from_file(text: &str) -> Result<Config, ConfigError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
@@ -668,7 +676,10 @@ mod tests {
             "simulated-step = \"250ms\"",
             "upstream = \"aws\"",
             upstreams,
-            "[authorization]\npolicy-files = [\"a.cedar\", \"teams\"]\nlist-filter = true",
+            concat!(
+                known!(),
+                "[authorization]\npolicy-files = [\"a.cedar\", \"teams\"]\nlist-filter = true"
+            ),
             "listen = \"unix:/run/a.sock\"\n[connections]\nmax-age = \"0\"\nunix-socket-mode = \"0660\"",
         ] {
             let config = from_file(text).unwrap();
@@ -731,17 +742,18 @@ mod tests {
                 "assume-role",
                 "upstream = \"aws\"\n[[assume-role]]\nrole-arn = \"arn:aws:iam::123456789012:role/a\"\nduration = \"1m\"",
             ),
+            ("authorization", "[authorization]\nlist-filter = true"),
             (
                 "authorization.built-in-roles",
-                "[authorization]\nbuilt-in-roles = false",
+                concat!(known!(), "[authorization]\nbuilt-in-roles = false"),
             ),
             (
                 "authorization.policy-files",
-                "[authorization]\npolicy-files = [\"\"]",
+                concat!(known!(), "[authorization]\npolicy-files = [\"\"]"),
             ),
             (
                 "authorization.policy-files",
-                "[authorization]\npolicy-files = [\"a\", \"a\"]",
+                concat!(known!(), "[authorization]\npolicy-files = [\"a\", \"a\"]"),
             ),
             (
                 "connections.max-connections",

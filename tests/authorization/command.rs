@@ -21,7 +21,10 @@ impl Folder {
         let file = folder.0.path().join("teams.cedar");
         std::fs::write(&file, policies).unwrap();
         let config = format!(
-            "[authorization]\npolicy-files = [{:?}]\n",
+            "[authentication]\nmethods = [\"token\"]\n\
+             [[authentication.tokens]]\nid = \"ci\"\nhash = \"sha256:{}\"\n\
+             [authorization]\npolicy-files = [{:?}]\n",
+            "0".repeat(64),
             file.display().to_string()
         );
         std::fs::write(folder.0.path().join("gateway.toml"), config).unwrap();

@@ -904,7 +904,7 @@ async fn a_file_limits_callers_and_puts_down_what_they_change() {
 async fn a_token_that_was_just_made_opens_a_door_that_is_closed_without() {
     let (folder, state) = state();
     let mut new = program();
-    new.args(["token", "new", "--id", "ci"]);
+    new.args(["token", "new", "--id", "ci", "--role", "viewer"]);
     let said = text(&run(new));
     let token = said.lines().find(|line| line.starts_with("pgw_")).unwrap();
     let (_, entry) = said.split_once("[[authentication.tokens]]").unwrap();

@@ -15,6 +15,9 @@ pub enum TokenCommand {
         /// Who will bear it
         #[arg(long, default_value = "someone", value_name = "ID")]
         id: String,
+        /// A role that it will have; may come several times
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
     },
     /// Read a token from the standard input, and print its hash
     Hash,
@@ -22,12 +25,12 @@ pub enum TokenCommand {
 
 pub fn run(command: &TokenCommand) -> Result<(), String> {
     match command {
-        TokenCommand::New { id } => {
+        TokenCommand::New { id, roles } => {
             let token = super::new()?;
             println!("# The token, which is shown only once:\n{token}\n");
             println!(
                 "# For the configuration of the gateway:\n{}",
-                lines(id, &token)?
+                lines(id, roles, &token)?
             );
         }
         TokenCommand::Hash => {
@@ -43,12 +46,13 @@ pub fn run(command: &TokenCommand) -> Result<(), String> {
 }
 
 /// The entry of a token, as it stands in the configuration.
-fn lines(id: &str, token: &str) -> Result<String, String> {
+fn lines(id: &str, roles: &[String], token: &str) -> Result<String, String> {
     let mut entry = toml::Table::new();
     entry.insert("id".to_owned(), id.into());
     let hash = String::from(super::hash_of(token)?);
     entry.insert("hash".to_owned(), hash.into());
-    entry.insert("roles".to_owned(), toml::Value::Array(Vec::new()));
+    let roles = roles.iter().map(|role| role.as_str().into()).collect();
+    entry.insert("roles".to_owned(), toml::Value::Array(roles));
     Ok(format!("[[authentication.tokens]]\n{entry}"))
 }
 
@@ -60,10 +64,11 @@ mod tests {
     #[test]
     fn the_entry_of_a_new_token_can_be_read_and_does_not_show_it() {
         let token = super::super::new().unwrap();
-        let entry = lines("a \"quoted\" name", &token).unwrap();
+        let entry = lines("a \"quoted\" name", &["viewer".to_owned()], &token).unwrap();
         let table = entry.strip_prefix("[[authentication.tokens]]\n").unwrap();
         let read: Token = toml::from_str(table).unwrap();
         assert_eq!(read.id, "a \"quoted\" name");
+        assert!(read.roles.contains("viewer"));
         assert_eq!(read.hash, super::super::hash_of(&token).unwrap());
         assert!(!entry.contains(&token));
     }

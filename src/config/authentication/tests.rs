@@ -68,10 +68,14 @@ fn the_section_can_be_read_back_as_a_file() {
 }
 
 #[test]
-fn with_it_the_doors_may_leave_loopback_and_the_admin_pages_may_not() {
+fn with_it_the_doors_may_leave_loopback_over_tls_and_the_admin_pages_may_not() {
     let beyond = "listen = \"0.0.0.0:0\"\naws-listen = \"0.0.0.0:0\"\n";
-    assert!(from_file(beyond).is_err());
-    assert!(from_file(&format!("{beyond}{}", everything())).is_ok());
+    let without = from_file(beyond).unwrap_err().to_string();
+    assert!(without.contains("[authentication]"), "{without}");
+    let with = from_file(&format!("{beyond}{}", everything()));
+    let with = with.unwrap_err().to_string();
+    assert!(with.contains("configure [tls]"), "{with}");
+    assert!(!with.contains("[authentication]"), "{with}");
     let admin = format!("admin-listen = \"0.0.0.0:0\"\n{}", everything());
     assert!(from_file(&admin).is_err());
 }
