@@ -1,5 +1,6 @@
 //! What becomes of open streams when their gateway is told to stop.
 
+use futures_util::future::join_all;
 use pb::wait_event::Event;
 use pb::wait_service_client::WaitServiceClient;
 
@@ -69,16 +70,19 @@ impl Stream {
 /// Opens streams at `gateway`, one for each position: its number and its token.
 async fn open(gateway: &Running, positions: Vec<(u64, String)>) -> Vec<Stream> {
     let address = format!("http://{}", gateway.address("grpc"));
-    let mut streams = Vec::new();
-    for positions in positions.chunks(OF_CONNECTION) {
-        let client = WaitServiceClient::connect(address.clone()).await.unwrap();
-        let opening = positions.iter().map(|(sequence, token)| {
-            let mut client = client.clone();
-            async move { Stream::open(&mut client, *sequence, token.clone()).await }
-        });
-        streams.extend(futures_util::future::join_all(opening).await);
-    }
-    streams
+    // All at the same time: who waits together waits for one poll.
+    let connections = positions.chunks(OF_CONNECTION).map(|positions| {
+        let address = address.clone();
+        async move {
+            let client = WaitServiceClient::connect(address).await.unwrap();
+            let opening = positions.iter().map(|(sequence, token)| {
+                let mut client = client.clone();
+                async move { Stream::open(&mut client, *sequence, token.clone()).await }
+            });
+            join_all(opening).await
+        }
+    });
+    join_all(connections).await.into_iter().flatten().collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
