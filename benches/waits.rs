@@ -8,18 +8,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+mod program;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
+use proton_gateway::api::pb;
 use proton_gateway::api::pb::wait_event::Event;
 use proton_gateway::api::pb::wait_service_client::WaitServiceClient;
-use proton_gateway::api::pb::{self, template_version_source_input::Source};
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
+
+use self::program::{Program, environment_template};
 
 /// Streams of one connection; the server takes a hundred.
 const STREAMS_OF_CONNECTION: usize = 90;
@@ -27,138 +28,36 @@ const STEP: Duration = Duration::from_secs(60);
 /// Between the first deployment and the last.
 const SPREAD: Duration = Duration::from_secs(10);
 
-/// The program, which ends with this.
-struct Gateway {
-    child: Child,
-    _folder: tempfile::TempDir,
-    grpc: String,
-    aws: String,
-    admin: String,
+/// On an engine of its own, whose state is in `folder`.
+fn on_engine(folder: &Path) -> Program {
+    let mut command = Program::command();
+    command
+        .args(["--simulated-step", &format!("{}s", STEP.as_secs())])
+        .arg("--state-dir")
+        .arg(folder);
+    Program::start(command)
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+/// Before another one.
+fn before(upstream: &Program) -> Program {
+    let url = format!("http://{}", upstream.address("aws"));
+    let mut command = Program::command();
+    command
+        .args(["--upstream-endpoint-url", &url, "--region", "us-east-1"])
+        .env("AWS_ACCESS_KEY_ID", "bench")
+        .env("AWS_SECRET_ACCESS_KEY", "bench");
+    Program::start(command)
 }
 
-impl Gateway {
-    /// On an engine of its own.
-    fn on_engine() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_proton-gateway"));
-        command
-            .args(["--simulated-step", &format!("{}s", STEP.as_secs())])
-            .arg("--state-dir")
-            .arg(folder.path().join("state"));
-        Self::start(command, folder)
-    }
-
-    /// Before another one.
-    fn before(upstream: &Self) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_proton-gateway"));
-        command
-            .args([
-                "--upstream-endpoint-url",
-                &format!("http://{}", upstream.aws),
-            ])
-            .args(["--region", "us-east-1"])
-            .env("AWS_ACCESS_KEY_ID", "bench")
-            .env("AWS_SECRET_ACCESS_KEY", "bench");
-        Self::start(command, tempfile::tempdir().unwrap())
-    }
-
-    fn start(mut command: Command, folder: tempfile::TempDir) -> Self {
-        let ready = folder.path().join("ready.json");
-        let child = command
-            .args(["--listen", "127.0.0.1:0", "--aws-listen", "127.0.0.1:0"])
-            .args(["--admin-listen", "127.0.0.1:0", "--log", "warn"])
-            .arg("--ready-file")
-            .arg(&ready)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let addresses = loop {
-            match std::fs::read_to_string(&ready) {
-                Ok(text) => break text,
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        };
-        let addresses: serde_json::Value = serde_json::from_str(&addresses).unwrap();
-        let address = |name: &str| addresses[name].as_str().unwrap().to_owned();
-        Self {
-            child,
-            _folder: folder,
-            grpc: format!("http://{}", address("grpc")),
-            aws: address("aws"),
-            admin: address("admin"),
-        }
-    }
-
-    /// Resident memory in bytes.
-    fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kib * 1024
-    }
-
-    /// How often waits have polled.
-    fn polls(&self) -> u64 {
-        let mut stream = TcpStream::connect(&self.admin).unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-            .unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
-        page.lines()
-            .filter(|line| line.starts_with("proton_gateway_calls_total"))
-            .filter(|line| line.contains(r#"door="wait""#) && line.contains("GetEnvironment\""))
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-            .sum()
-    }
-}
-
-/// A template that environments can be made of.
-async fn template(client: &mut ProtonServiceClient<Channel>) {
-    client
-        .create_environment_template(pb::CreateEnvironmentTemplateRequest {
-            name: "bus".to_owned(),
-            ..Default::default()
-        })
-        .await
-        .unwrap();
-    client
-        .create_environment_template_version(pb::CreateEnvironmentTemplateVersionRequest {
-            template_name: "bus".to_owned(),
-            source: Some(pb::TemplateVersionSourceInput {
-                source: Some(Source::S3(pb::S3ObjectSource {
-                    bucket: "proton-examples".to_owned(),
-                    key: "environment-cloudformation.tar.gz".to_owned(),
-                })),
-            }),
-            ..Default::default()
-        })
-        .await
-        .unwrap();
-    let publish = pb::UpdateEnvironmentTemplateVersionRequest {
-        template_name: "bus".to_owned(),
-        major_version: "1".to_owned(),
-        minor_version: "0".to_owned(),
-        status: pb::TemplateVersionStatus::Published.into(),
-        ..Default::default()
-    };
-    while client
-        .update_environment_template_version(publish.clone())
-        .await
-        .is_err()
-    {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+/// How often waits have polled.
+fn polls(gateway: &Program) -> u64 {
+    gateway
+        .metrics()
+        .lines()
+        .filter(|line| line.starts_with("proton_gateway_calls_total"))
+        .filter(|line| line.contains(r#"door="wait""#) && line.contains("GetEnvironment\""))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
 }
 
 /// Waits for one environment; the lag in microseconds.
@@ -211,23 +110,22 @@ async fn main() {
         .collect();
     let streams = numbers.first().copied().unwrap_or(10_000);
     let environments = numbers.get(1).copied().unwrap_or(100);
-    let engine = Gateway::on_engine();
+    let folder = tempfile::tempdir().unwrap();
+    let engine = on_engine(&folder.path().join("first"));
     println!("on the engine, {streams} streams over {environments} environments");
     measure(&engine, &engine, streams, environments).await;
     // Phases of polling and of deployments are independent where there are many of both.
-    let engine = Gateway::on_engine();
-    let gateway = Gateway::before(&engine);
+    let engine = on_engine(&folder.path().join("second"));
+    let gateway = before(&engine);
     let streams = streams.min(1000);
     println!("before an upstream, {streams} streams over {environments} environments");
     measure(&gateway, &engine, streams, environments).await;
 }
 
 /// Follows deployments that `engine` carries out through `gateway`.
-async fn measure(gateway: &Gateway, engine: &Gateway, streams: usize, environments: usize) {
-    let mut client = ProtonServiceClient::connect(engine.grpc.clone())
-        .await
-        .unwrap();
-    template(&mut client).await;
+async fn measure(gateway: &Program, engine: &Program, streams: usize, environments: usize) {
+    let mut client = engine.client().await;
+    environment_template(&mut client).await;
     let idle = gateway.memory();
     for number in 0..environments {
         client
@@ -246,11 +144,12 @@ async fn measure(gateway: &Gateway, engine: &Gateway, streams: usize, environmen
     let (open, mut opened) = tokio::sync::mpsc::channel(streams);
     // The door reads so many requests at once and refuses more.
     let turns = Arc::new(Semaphore::new(1000));
+    let address = format!("http://{}", gateway.address("grpc"));
     let mut connection = None;
     let mut watches = Vec::new();
     for number in 0..streams {
         if number % STREAMS_OF_CONNECTION == 0 {
-            connection = WaitServiceClient::connect(gateway.grpc.clone()).await.ok();
+            connection = WaitServiceClient::connect(address.clone()).await.ok();
         }
         let client = connection.clone().unwrap();
         let name = format!("e{}", number % environments);
@@ -274,8 +173,8 @@ async fn measure(gateway: &Gateway, engine: &Gateway, streams: usize, environmen
     let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
     println!(
         "polls: {} ({:.1} for each environment)",
-        gateway.polls(),
-        gateway.polls() as f64 / environments as f64
+        polls(gateway),
+        polls(gateway) as f64 / environments as f64
     );
     println!(
         "memory: {:.1} MiB idle, {:.1} MiB with all streams open, {:.1} KiB for each stream",
