@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use proton_gateway::auth::policy::check::PolicyCommand;
+use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command::{self, TokenCommand};
 use proton_gateway::client::{self, DeployTarget, Following, Key, WaitTarget};
 use proton_gateway::config::{Config, Options};
@@ -107,6 +108,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
 }
 
 fn check(config: &Config) -> Result<(), String> {
+    if let Some(section) = &config.authorization {
+        Policies::load(section).map_err(|error| error.to_string())?;
+    }
     let text = toml::to_string(config).map_err(|error| error.to_string())?;
     print!("{text}");
     Ok(())

@@ -18,6 +18,8 @@ use crate::backend::aws::{self, Aws, pace::Paces};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
 use crate::changes::Changes;
 use crate::clock::SystemClock;
+use crate::config::authentication::Proof;
+use crate::config::tls::ClientCertificates;
 use crate::config::{Address, AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::{Gateway, Pipeline};
@@ -358,6 +360,14 @@ async fn authenticator(
     let Some(section) = &config.authentication else {
         return Ok(None);
     };
+    let asked = config.tls.as_ref().map(|tls| tls.client_certificates);
+    if section.methods.contains(&Proof::Certificate)
+        && asked.unwrap_or(ClientCertificates::None) == ClientCertificates::None
+    {
+        tracing::warn!(
+            "certificates are among authentication.methods, but no client is asked for one; set tls.client-certificates"
+        );
+    }
     let (authenticator, background) =
         Authenticator::new(section, reload, Arc::new(SystemClock)).await?;
     let work = background.run(shutdown.clone());

@@ -269,9 +269,9 @@ impl Authorizer {
 }
 
 /// Whether policies say nothing about the caller: the gateway itself, whose polls answer callers
-/// that were asked before, and whoever calls where no authentication is configured.
+/// that were asked before.
 pub fn exempt(principal: &Principal) -> bool {
-    matches!(principal.method, Method::Gateway | Method::Anonymous)
+    principal.method == Method::Gateway
 }
 
 /// Whether the caller's scopes leave it the rpc.

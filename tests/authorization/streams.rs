@@ -9,12 +9,12 @@ use proton_gateway::api::pb::wait_service_server::WaitService;
 use proton_gateway::api::{Response, pb};
 use proton_gateway::auth::Principal;
 use proton_gateway::error::Error;
-use proton_gateway::gateway::Call;
+use proton_gateway::gateway::{Call, Door};
 use proton_gateway::pages::Paginator;
 use proton_gateway::waits::Waits;
 use tonic::Code;
 
-use super::{Guarded, PolicyFile, caller, request};
+use super::{Guarded, PolicyFile, arrival, caller, request};
 
 const ALL: &str = "permit (principal, action, resource);";
 const WITHOUT_MALLORY: &str = "permit (principal, action, resource);
@@ -151,4 +151,45 @@ async fn a_stream_needs_the_rpc_of_its_own_and_pages_the_list_as_well() {
         "{refused:?}"
     );
     assert_eq!(guarded.asked(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_change_under_load_and_no_permitted_call_fails() {
+    const CHANGES: usize = 20;
+    let file = PolicyFile::with(ALL);
+    let guarded = Guarded::over(&file.config(), upstream);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let callers: Vec<_> = (0..4)
+        .map(|number| {
+            let gateway = guarded.gateway.clone();
+            let stopped = stopped.clone();
+            let alice = arrival(&caller("alice", &[]));
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !*stopped.borrow() {
+                    // Decisions of other resources: remembered ones alone would prove little.
+                    let name = format!("shop-{number}-{}", calls % 50);
+                    let request = pb::GetEnvironmentRequest { name };
+                    let request = proton_gateway::api::Request::GetEnvironment(request);
+                    let call = Call::new(request, Door::Grpc, &alice);
+                    gateway.call(call).await.unwrap();
+                    calls += 1;
+                    tokio::task::yield_now().await;
+                }
+                calls
+            })
+        })
+        .collect();
+    let mut versions = std::collections::BTreeSet::new();
+    for number in 0..CHANGES {
+        let other = format!("permit (principal in Proton::Role::\"r{number}\", action, resource);");
+        file.say(&format!("{ALL}\n{other}"));
+        guarded.authorizer.renew().await;
+        versions.insert(guarded.authorizer.version());
+    }
+    stop.send_replace(true);
+    for caller in callers {
+        assert!(caller.await.unwrap() > 0);
+    }
+    assert_eq!(versions.len(), CHANGES);
 }

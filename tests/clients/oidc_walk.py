@@ -69,7 +69,7 @@ def main(folder):
                 f'listen = "127.0.0.1:0"\naws-listen = "127.0.0.1:0"\nadmin-listen = "127.0.0.1:0"\n'
                 f'state-dir = "{folder}/state"\nready-file = "{ready}"\n'
                 f'[authentication]\nmethods = ["jwt"]\n[[authentication.jwt.issuers]]\n'
-                f'issuer = "{url}"\naudiences = ["proton-gateway"]\njwks-url = "{url}/jwks"\nalgorithms = ["ES256"]\n'
+                f'issuer = "{url}"\naudiences = ["proton-gateway"]\njwks-url = "{url}/jwks"\nalgorithms = ["ES256"]\nroles = ["viewer"]\n'
             )
         with open(os.path.join(folder, "log"), "w") as log, running(
             [binary, "--config", config], stdout=log, stderr=log
