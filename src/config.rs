@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 pub use self::address::Address;
 use self::audit::AuditConfig;
@@ -451,6 +452,13 @@ impl Config {
     /// does not count: it says who may connect, not who may call what.
     pub fn authenticates(&self) -> bool {
         self.authentication.is_some()
+    }
+
+    /// What tells one configuration from another, on the record.
+    pub fn digest(&self) -> String {
+        // What cannot be printed is told apart from what can.
+        let printed = toml::to_string(self).unwrap_or_default();
+        format!("sha256:{}", hex::encode(Sha256::digest(printed)))
     }
 
     /// The region of ARNs.

@@ -1,40 +1,27 @@
 //! Puts the parts together: backend, pipeline, doors; starts them, and stops them in order.
 
+mod backend;
+mod guards;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tower::ServiceBuilder;
 
-use crate::admission::Guards;
-use crate::audit::Audit;
-use crate::auth::Authenticator;
 use crate::auth::policy::Authorizer;
-use crate::backend::aws::{self, Aws, pace::Paces};
-use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
-use crate::changes::Changes;
-use crate::clock::SystemClock;
-use crate::config::authentication::Proof;
-use crate::config::tls::ClientCertificates;
 use crate::config::{Address, AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
-use crate::gateway::{Gateway, Pipeline};
-use crate::limits::Limiter;
-use crate::pipeline;
+use crate::gateway::Gateway;
 use crate::reload::Reload;
-use crate::server::tls::Tls;
 use crate::server::{self, DRAIN, Listener, Server, Shutdown};
 use crate::telemetry::{self, Metrics};
 use crate::waits::{self, Key, Waits};
 
 /// How long after the listeners' drain the other parts may take to end.
 const MARGIN: Duration = Duration::from_secs(1);
-/// How often the database's file is looked for.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Serves with `config` until SIGTERM or SIGINT, then drains.
 pub fn run(config: Config) -> Result<(), String> {
@@ -73,32 +60,6 @@ fn signalled() -> Result<impl Future<Output = ()>, String> {
     })
 }
 
-/// Asks for all files to be looked at whenever the process is told to (SIGHUP).
-async fn hang_ups(ask: watch::Sender<()>, shutdown: Shutdown) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut signals = signal(SignalKind::hangup());
-    if let Err(error) = &signals {
-        tracing::warn!(cause = %error, "SIGHUP cannot be awaited; files are looked at from time to time");
-    }
-    let stop = shutdown.told();
-    tokio::pin!(stop);
-    loop {
-        let hung_up = async {
-            match &mut signals {
-                Ok(signals) => signals.recv().await,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = &mut stop => return,
-            _ = hung_up => {
-                tracing::info!(signal = "SIGHUP", "looking for changed files");
-                ask.send_replace(());
-            }
-        }
-    }
-}
-
 /// Serves until `stopped` returns.
 async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), String> {
     // Bound first: a port that is taken is known before anything is opened.
@@ -114,37 +75,17 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let health = Health::default();
     let (stop, shutdown) = Shutdown::channel();
     let (ask, reload) = Reload::channel();
-    let mut parts = JoinSet::new();
-    spawn(&mut parts, "the reloader", hang_ups(ask, shutdown.clone()));
-    let limits = config.limits.as_ref();
-    let audit = match &config.audit {
-        Some(audit) => {
-            let clock = Arc::new(SystemClock);
-            Some(Audit::open(audit, clock, metrics.clone())?)
-        }
-        None => None,
+    let mut parts = Parts {
+        running: JoinSet::new(),
+        shutdown: shutdown.clone(),
+        reload,
     };
-    let guards = Guards {
-        audit: audit.clone(),
-        authorizer: authorizer(&config, &reload, &shutdown, &mut parts)?,
-        limiter: limits.and_then(|limits| Limiter::new(limits, metrics.clone())),
-        identities: config.identities(),
-    };
-    if let (Some(audit), Some(authorizer)) = (&audit, &guards.authorizer) {
-        let work = put_down_policies(audit.clone(), authorizer.clone(), shutdown.clone());
-        spawn(&mut parts, "the record of policies", work);
-    }
-    let authenticator = authenticator(&config, &reload, &shutdown, &mut parts).await?;
-    let (pipeline, changes) = backend(
-        &config,
-        metrics.clone(),
-        &guards,
-        health.clone(),
-        &shutdown,
-        &mut parts,
-    )
-    .await?;
-    let authorizer = guards.authorizer.clone();
+    parts.spawn("the reloader", hang_ups(ask, shutdown.clone()));
+    let guards = guards::build(&config, &metrics, &mut parts)?;
+    let authenticator = guards::authenticator(&config, &mut parts).await?;
+    let opened = backend::open(&config, &metrics, &guards, &health, &mut parts);
+    let (pipeline, changes) = opened.await?;
+    let (audit, authorizer) = (guards.audit.clone(), guards.authorizer.clone());
     let gateway = Gateway::new(pipeline).guarded_by(guards);
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
@@ -158,50 +99,39 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         aws: aws.as_ref().map(|listener| listener.address().clone()),
         admin: admin.1,
     };
-    let tls = certificates(&config, reload, &shutdown, &mut parts)?;
+    let tls = guards::certificates(&config, &mut parts)?;
     let door = |listener| {
         Server::new(listener)
             .with_tls(tls.clone())
             .within(config.connections.clone())
     };
-    open(
-        door(grpc),
-        gateway.clone(),
-        waits,
-        health.clone(),
-        authenticator.clone(),
-        &shutdown,
-        &mut parts,
-    )?;
+    let mut routes = grpc_door::routes(gateway.clone(), waits, health.clone())
+        .map_err(|error| format!("reflection cannot be set up: {error}"))?;
+    let mut aws_door = AwsDoor::new(gateway);
+    if let Some(authenticator) = authenticator {
+        routes = routes.authenticated_by(authenticator.clone());
+        aws_door = aws_door.authenticated_by(authenticator);
+    }
+    parts.spawn("the gRPC door", door(grpc).serve(routes, shutdown.clone()));
     if let Some(listener) = aws {
-        let mut service = AwsDoor::new(gateway);
-        if let Some(authenticator) = authenticator {
-            service = service.authenticated_by(authenticator);
-        }
-        spawn(
-            &mut parts,
-            "the AWS door",
-            door(listener).serve(service, shutdown.clone()),
-        );
+        let serving = door(listener).serve(aws_door, shutdown.clone());
+        parts.spawn("the AWS door", serving);
     }
     let pages = admin::routes(health.clone(), metrics);
-    spawn(
-        &mut parts,
-        "the admin listener",
-        Server::new(admin.0)
-            .within(config.connections.clone())
-            .serve(pages, shutdown.clone()),
-    );
+    let admin = Server::new(admin.0).within(config.connections.clone());
+    parts.spawn("the admin listener", admin.serve(pages, shutdown));
 
     health.set_serving(true);
     addresses.announce(config.ready_file.as_deref())?;
     if let Some(audit) = &audit {
-        let version = env!("CARGO_PKG_VERSION");
-        let policies = authorizer.as_ref().map(Authorizer::version);
-        let details = serde_json::json!({ "version": version, "policies": policies });
+        let details = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "configuration": config.digest(),
+            "policies": authorizer.as_ref().map(Authorizer::version),
+        });
         audit.event("started", details);
     }
-    let outcome = until(stopped, &mut parts).await;
+    let outcome = until(stopped, &mut parts.running).await;
     // Health first, so that whoever balances load looks elsewhere while calls end.
     health.set_serving(false);
     if let Some(path) = &config.ready_file {
@@ -209,7 +139,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         drop(std::fs::remove_file(path));
     }
     stop.send_replace(true);
-    join(parts).await;
+    join(parts.running).await;
     if let Some(audit) = audit {
         audit.event("stopped", serde_json::Value::Null);
         audit.flush().await;
@@ -264,6 +194,30 @@ fn panicked(error: JoinError) -> String {
 /// What runs until the program stops, by its name.
 type Part = &'static str;
 
+/// What is running, and what tells it to stop and to look at its files.
+struct Parts {
+    running: JoinSet<Part>,
+    shutdown: Shutdown,
+    reload: Reload,
+}
+
+impl Parts {
+    fn spawn(&mut self, name: Part, part: impl Future<Output = ()> + Send + 'static) {
+        spawn(&mut self.running, name, part);
+    }
+
+    /// The same for what does not end by itself.
+    fn spawn_until_told(&mut self, name: Part, part: impl Future<Output = ()> + Send + 'static) {
+        let told = self.shutdown.clone().told();
+        self.spawn(name, async move {
+            tokio::select! {
+                () = part => {}
+                () = told => {}
+            }
+        });
+    }
+}
+
 fn spawn(parts: &mut JoinSet<Part>, name: Part, part: impl Future<Output = ()> + Send + 'static) {
     parts.spawn(async move {
         part.await;
@@ -271,199 +225,29 @@ fn spawn(parts: &mut JoinSet<Part>, name: Part, part: impl Future<Output = ()> +
     });
 }
 
-/// Reads the certificates, and follows their files.
-fn certificates(
-    config: &Config,
-    reload: Reload,
-    shutdown: &Shutdown,
-    parts: &mut JoinSet<Part>,
-) -> Result<Option<Tls>, String> {
-    let Some(section) = &config.tls else {
-        return Ok(None);
-    };
-    let (tls, follower) = Tls::open(section, reload).map_err(|fault| fault.to_string())?;
-    spawn(parts, "the certificates", follower.follow(shutdown.clone()));
-    Ok(Some(tls))
-}
-
-fn open(
-    server: Server,
-    gateway: Gateway,
-    waits: Waits,
-    health: Health,
-    authenticator: Option<Authenticator>,
-    shutdown: &Shutdown,
-    parts: &mut JoinSet<Part>,
-) -> Result<(), String> {
-    let mut routes = grpc_door::routes(gateway, waits, health)
-        .map_err(|error| format!("reflection cannot be set up: {error}"))?;
-    if let Some(authenticator) = authenticator {
-        routes = routes.authenticated_by(authenticator);
+/// Asks for all files to be looked at whenever the process is told to (SIGHUP).
+async fn hang_ups(ask: watch::Sender<()>, shutdown: Shutdown) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signals = signal(SignalKind::hangup());
+    if let Err(error) = &signals {
+        tracing::warn!(cause = %error, "SIGHUP cannot be awaited; files are looked at from time to time");
     }
-    let service = ServiceBuilder::new().service(routes);
-    spawn(
-        parts,
-        "the gRPC door",
-        server.serve(service, shutdown.clone()),
-    );
-    Ok(())
-}
-
-/// Reads the policies, and follows their files.
-fn authorizer(
-    config: &Config,
-    reload: &Reload,
-    shutdown: &Shutdown,
-    parts: &mut JoinSet<Part>,
-) -> Result<Option<Authorizer>, String> {
-    let Some(section) = &config.authorization else {
-        return Ok(None);
-    };
-    let (authorizer, follow) =
-        Authorizer::watched(section, reload.clone()).map_err(|error| error.to_string())?;
-    let told = shutdown.clone().told();
-    spawn(parts, "the policies", async move {
-        tokio::select! {
-            () = follow => {}
-            () = told => {}
-        }
-    });
-    Ok(Some(authorizer))
-}
-
-/// Puts down which policies come into force.
-async fn put_down_policies(audit: Audit, authorizer: Authorizer, shutdown: Shutdown) {
-    let mut changes = authorizer.changes();
-    let told = shutdown.told();
-    tokio::pin!(told);
+    let stop = shutdown.told();
+    tokio::pin!(stop);
     loop {
-        tokio::select! {
-            changed = changes.changed() => {
-                if changed.is_err() {
-                    return told.await;
-                }
-                let version = authorizer.version();
-                audit.event("policies-changed", serde_json::json!({ "version": version }));
+        let hung_up = async {
+            match &mut signals {
+                Ok(signals) => signals.recv().await,
+                Err(_) => std::future::pending().await,
             }
-            () = &mut told => return,
+        };
+        tokio::select! {
+            () = &mut stop => return,
+            _ = hung_up => {
+                tracing::info!(signal = "SIGHUP", "looking for changed files");
+                ask.send_replace(());
+            }
         }
-    }
-}
-
-/// What knows callers, where they have to prove who they are.
-async fn authenticator(
-    config: &Config,
-    reload: &Reload,
-    shutdown: &Shutdown,
-    parts: &mut JoinSet<Part>,
-) -> Result<Option<Authenticator>, String> {
-    let Some(section) = &config.authentication else {
-        return Ok(None);
-    };
-    let asked = config.tls.as_ref().map(|tls| tls.client_certificates);
-    if section.methods.contains(&Proof::Certificate)
-        && asked.unwrap_or(ClientCertificates::None) == ClientCertificates::None
-    {
-        tracing::warn!(
-            "certificates are among authentication.methods, but no client is asked for one; set tls.client-certificates"
-        );
-    }
-    let (authenticator, background) =
-        Authenticator::new(section, reload, Arc::new(SystemClock)).await?;
-    let work = background.run(shutdown.clone());
-    spawn(parts, "the keys of callers", work);
-    Ok(Some(authenticator))
-}
-
-/// Opens the backend that was asked for, and starts what works beside it.
-async fn backend(
-    config: &Config,
-    metrics: Metrics,
-    guards: &Guards,
-    health: Health,
-    shutdown: &Shutdown,
-    parts: &mut JoinSet<Part>,
-) -> Result<(Pipeline, Changes), String> {
-    match &config.engine {
-        None => {
-            let unnamed = aws::Settings {
-                region: config.region.clone(),
-                profile: config.profile.clone(),
-                endpoint_url: config.upstream_endpoint_url.clone(),
-            };
-            let named = config.upstreams.iter().map(|(name, upstream)| {
-                let settings = aws::Settings {
-                    region: upstream.region.clone(),
-                    profile: upstream.profile.clone(),
-                    endpoint_url: upstream.endpoint_url.clone(),
-                };
-                (name.clone(), settings)
-            });
-            tracing::info!(
-                endpoint = config
-                    .upstream_endpoint_url
-                    .as_deref()
-                    .unwrap_or("AWS's own"),
-                "forwarding"
-            );
-            let limits = config.limits.as_ref();
-            let paces = limits
-                .and_then(|limits| limits.upstream.as_ref())
-                .and_then(|upstream| Paces::new(upstream, metrics.clone()));
-            let aws = Aws::connect(unnamed, named.collect(), config.sts_endpoint_url.clone())
-                .await
-                .paced(paces);
-            let changes = aws.changes().clone();
-            Ok((pipeline::build(aws, metrics, guards), changes))
-        }
-        Some(own) => {
-            let store = Store::open(&own.state_dir).map_err(|error| error.to_string())?;
-            let settings = engine::Settings {
-                region: config.arn_region().to_owned(),
-                account_id: own.account_id.clone(),
-                step: own.simulated_step.0,
-                self_managed_timeout: own.self_managed_timeout.0,
-                buckets: Buckets::in_folder(&own.buckets_dir),
-                quotas: engine::Quotas::default(),
-            };
-            let engine = Engine::new(store.clone(), Arc::new(SystemClock), settings);
-            tracing::info!(
-                state_dir = %own.state_dir.display(),
-                provisioner = "simulated",
-                "the embedded engine is open; it provisions nothing real"
-            );
-            spawn(
-                parts,
-                "the engine's worker",
-                engine.clone().work(shutdown.clone().told()),
-            );
-            let told = shutdown.clone().told();
-            spawn(parts, "the store's writer", async move {
-                tokio::select! {
-                    () = store.ended() => {}
-                    () = told => {}
-                    () = look_after(&store, &health) => {}
-                }
-            });
-            let changes = engine.changes().clone();
-            Ok((pipeline::build(engine, metrics, guards), changes))
-        }
-    }
-}
-
-/// Tells `health` whether what is stored now will be found again. Never returns.
-async fn look_after(store: &Store, health: &Health) {
-    let mut before = true;
-    loop {
-        let now = store.is_in_place().await;
-        health.set_able(now);
-        if before && !now {
-            tracing::error!(
-                "the database was deleted or replaced: what is stored from now on is lost; stop the program and restore it"
-            );
-        }
-        before = now;
-        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -523,29 +307,6 @@ mod tests {
         spawn(&mut parts, "one", std::future::pending());
         let joined = tokio::time::timeout(DRAIN + 2 * MARGIN, join(parts));
         assert!(joined.await.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn health_follows_the_databases_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let health = Health::default();
-        health.set_serving(true);
-        let (file, away) = (folder.path().join("proton.db"), folder.path().join("away"));
-        let test = async {
-            tokio::time::sleep(LOOK).await;
-            assert!(health.is_serving());
-            std::fs::rename(&file, &away).unwrap();
-            tokio::time::sleep(2 * LOOK).await;
-            assert!(!health.is_serving());
-            std::fs::rename(&away, &file).unwrap();
-            tokio::time::sleep(2 * LOOK).await;
-            assert!(health.is_serving());
-        };
-        tokio::select! {
-            () = look_after(&store, &health) => {}
-            () = test => {}
-        }
     }
 
     #[test]

@@ -1,0 +1,144 @@
+//! Opens the backend that was asked for, and starts what works beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Parts;
+use crate::admission::Guards;
+use crate::backend::aws::{self, Aws, pace::Paces};
+use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
+use crate::changes::Changes;
+use crate::clock::SystemClock;
+use crate::config::{Config, EngineConfig};
+use crate::edge::health::Health;
+use crate::gateway::Pipeline;
+use crate::pipeline;
+use crate::telemetry::Metrics;
+
+/// How often the database's file is looked for.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The pipeline down to the backend, and where the backend tells of changes.
+pub async fn open(
+    config: &Config,
+    metrics: &Metrics,
+    guards: &Guards,
+    health: &Health,
+    parts: &mut Parts,
+) -> Result<(Pipeline, Changes), String> {
+    match &config.engine {
+        None => {
+            let aws = forwarding(config, metrics).await;
+            let changes = aws.changes().clone();
+            Ok((pipeline::build(aws, metrics.clone(), guards), changes))
+        }
+        Some(own) => {
+            let engine = embedded(config, own, health, parts)?;
+            let changes = engine.changes().clone();
+            Ok((pipeline::build(engine, metrics.clone(), guards), changes))
+        }
+    }
+}
+
+async fn forwarding(config: &Config, metrics: &Metrics) -> Aws {
+    let unnamed = aws::Settings {
+        region: config.region.clone(),
+        profile: config.profile.clone(),
+        endpoint_url: config.upstream_endpoint_url.clone(),
+    };
+    let named = config.upstreams.iter().map(|(name, upstream)| {
+        let settings = aws::Settings {
+            region: upstream.region.clone(),
+            profile: upstream.profile.clone(),
+            endpoint_url: upstream.endpoint_url.clone(),
+        };
+        (name.clone(), settings)
+    });
+    let endpoint = config.upstream_endpoint_url.as_deref();
+    tracing::info!(endpoint = endpoint.unwrap_or("AWS's own"), "forwarding");
+    let limits = config.limits.as_ref();
+    let paces = limits
+        .and_then(|limits| limits.upstream.as_ref())
+        .and_then(|upstream| Paces::new(upstream, metrics.clone()));
+    let sts = config.sts_endpoint_url.clone();
+    Aws::connect(unnamed, named.collect(), sts)
+        .await
+        .paced(paces)
+}
+
+fn embedded(
+    config: &Config,
+    own: &EngineConfig,
+    health: &Health,
+    parts: &mut Parts,
+) -> Result<Engine, String> {
+    let store = Store::open(&own.state_dir).map_err(|error| error.to_string())?;
+    let settings = engine::Settings {
+        region: config.arn_region().to_owned(),
+        account_id: own.account_id.clone(),
+        step: own.simulated_step.0,
+        self_managed_timeout: own.self_managed_timeout.0,
+        buckets: Buckets::in_folder(&own.buckets_dir),
+        quotas: engine::Quotas::default(),
+    };
+    let engine = Engine::new(store.clone(), Arc::new(SystemClock), settings);
+    tracing::info!(
+        state_dir = %own.state_dir.display(),
+        provisioner = "simulated",
+        "the embedded engine is open; it provisions nothing real"
+    );
+    let told = parts.shutdown.clone().told();
+    parts.spawn("the engine's worker", engine.clone().work(told));
+    let health = health.clone();
+    parts.spawn_until_told("the store's writer", async move {
+        tokio::select! {
+            () = store.ended() => {}
+            () = look_after(&store, &health) => {}
+        }
+    });
+    Ok(engine)
+}
+
+/// Tells `health` whether what is stored now will be found again. Never returns.
+async fn look_after(store: &Store, health: &Health) {
+    let mut before = true;
+    loop {
+        let now = store.is_in_place().await;
+        health.set_able(now);
+        if before && !now {
+            tracing::error!(
+                "the database was deleted or replaced: what is stored from now on is lost; stop the program and restore it"
+            );
+        }
+        before = now;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn health_follows_the_databases_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let health = Health::default();
+        health.set_serving(true);
+        let (file, away) = (folder.path().join("proton.db"), folder.path().join("away"));
+        let test = async {
+            tokio::time::sleep(LOOK).await;
+            assert!(health.is_serving());
+            std::fs::rename(&file, &away).unwrap();
+            tokio::time::sleep(2 * LOOK).await;
+            assert!(!health.is_serving());
+            std::fs::rename(&away, &file).unwrap();
+            tokio::time::sleep(2 * LOOK).await;
+            assert!(health.is_serving());
+        };
+        tokio::select! {
+            () = look_after(&store, &health) => {}
+            () = test => {}
+        }
+    }
+}
