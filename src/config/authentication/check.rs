@@ -9,8 +9,8 @@ use crate::api::Rpc;
 use crate::auth::template::Template;
 use crate::config::{ConfigError, invalid, is_whole};
 
-/// Tokens are compared one by one.
-const MAX_TOKENS: usize = 1000;
+/// All of them are kept in memory.
+const MAX_TOKENS: usize = 10_000;
 /// The longest name of a role, id or attribute.
 const MAX_NAME: usize = 256;
 const LONGEST_SKEW: Duration = Duration::from_secs(300);
