@@ -11,6 +11,7 @@ pub mod connections;
 pub mod limits;
 pub mod tls;
 mod upstreams;
+pub mod waits;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,6 +33,7 @@ use self::limits::Limits;
 pub use self::tls::Tls;
 use self::tls::TlsOptions;
 pub use self::upstreams::{AssumeRole, NamedUpstream};
+use self::waits::WaitsConfig;
 use crate::telemetry::{self, LogFormat};
 use crate::upstream::Identities;
 
@@ -119,6 +121,8 @@ pub struct Options {
     pub upstreams: BTreeMap<String, NamedUpstream>,
     #[arg(skip)]
     pub assume_role: Vec<AssumeRole>,
+    #[arg(skip)]
+    pub waits: Option<WaitsConfig>,
     #[arg(skip)]
     pub authorization: Option<AuthorizationOptions>,
     #[arg(skip)]
@@ -246,6 +250,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, NamedUpstream>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub assume_role: Vec<AssumeRole>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<WaitsConfig>,
     /// Who may do what, where callers are authenticated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorization: Option<AuthorizationConfig>,
@@ -346,6 +352,7 @@ impl Config {
             sts_endpoint_url: options.sts_endpoint_url,
             upstreams: options.upstreams,
             assume_role: options.assume_role,
+            waits: options.waits,
             // Callers who are known are held to what their roles allow.
             authorization: options
                 .authentication
@@ -389,6 +396,9 @@ impl Config {
         }
         let sts = self.sts_endpoint_url.as_deref();
         upstreams::check(&self.upstreams, &self.assume_role, sts)?;
+        if let Some(waits) = &self.waits {
+            waits.check()?;
+        }
         if let Some(authentication) = &self.authentication {
             authentication.check()?;
         }
@@ -590,6 +600,7 @@ impl Options {
             sts_endpoint_url: other.sts_endpoint_url,
             upstreams: other.upstreams,
             assume_role: other.assume_role,
+            waits: other.waits,
             authorization: other.authorization,
             limits: other.limits,
             audit: other.audit,
@@ -683,6 +694,7 @@ mod tests {
         for text in [
             "simulated-step = \"250ms\"",
             "upstream = \"aws\"",
+            "[waits]\npauses = [\"1s\", \"2s\"]\nlinger = \"1m\"",
             upstreams,
             concat!(
                 known!(),
@@ -729,6 +741,8 @@ mod tests {
                 "listen = \"127.0.0.1:1\"\nadmin-listen = \"127.0.0.1:1\"",
             ),
             ("aws-listen", "aws-listen = \"127.0.0.1:50051\""),
+            ("waits.pauses", "[waits]\npauses = []"),
+            ("waits.pauses", "[waits]\npauses = [\"1ms\"]"),
             ("upstreams", "[upstreams.payments]"),
             (
                 "upstreams",

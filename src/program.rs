@@ -91,7 +91,8 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         Some(path) => Key::read(path),
         None => Key::random(),
     };
-    let settings = waits::Settings::with_key(key.map_err(|error| error.to_string())?);
+    let settings = waits::Settings::with_key(key.map_err(|error| error.to_string())?)
+        .configured(&config.waits.clone().unwrap_or_default());
     let waits = Waits::new(gateway.clone(), changes, settings, shutdown.clone());
 
     let addresses = Addresses {

@@ -17,6 +17,7 @@ use self::poller::Pollers;
 pub(crate) use self::service::{Manner, Planned, Told};
 pub use self::token::{Key, KeyError};
 use crate::changes::Changes;
+use crate::config::waits::WaitsConfig;
 use crate::gateway::Gateway;
 use crate::server::Shutdown;
 
@@ -32,12 +33,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The pauses of a new poller: soon at first, then at most five seconds.
+    /// The pauses of a new poller: soon at first, and then so that what happens is told within
+    /// five seconds, the poll itself included.
     pub const PAUSES: [Duration; 4] = [
         Duration::from_secs(1),
         Duration::from_secs(2),
         Duration::from_secs(3),
-        Duration::from_secs(5),
+        Duration::from_millis(4750),
     ];
 
     pub fn with_key(key: Key) -> Self {
@@ -45,6 +47,18 @@ impl Settings {
             pauses: Self::PAUSES.to_vec(),
             linger: Duration::from_secs(10),
             key,
+        }
+    }
+
+    /// The same, with what `config` says.
+    pub fn configured(self, config: &WaitsConfig) -> Self {
+        let pauses = config.pauses.as_ref();
+        Self {
+            pauses: pauses.map_or(self.pauses, |given| {
+                given.iter().map(|span| span.0).collect()
+            }),
+            linger: config.linger.map_or(self.linger, |span| span.0),
+            ..self
         }
     }
 }
