@@ -19,7 +19,7 @@ use crate::edge::Arrival;
 use crate::error::{Error, Result};
 use crate::gateway::{Call, Door};
 use crate::limits::{Held, Limiter};
-use crate::upstream::Identities;
+use crate::upstream::{Identities, Identity};
 
 /// The guards of calls and streams. Clones share them.
 #[derive(Clone, Default)]
@@ -83,8 +83,12 @@ impl Guards {
                 () = revoked => {}
             }
         };
+        let identity = self
+            .identities
+            .of(&arrival.principal, arrival.upstream.as_deref())?;
         Ok(Admission {
             over: over.boxed().shared(),
+            identity,
             _held: held,
         })
     }
@@ -116,11 +120,17 @@ async fn permitted(
 /// Held by a stream as long as it lasts.
 pub struct Admission {
     over: Shared<BoxFuture<'static, ()>>,
+    identity: Identity,
     /// The stream's place.
     _held: Option<Held>,
 }
 
 impl Admission {
+    /// As whom the upstream is asked.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Returns when the caller has to prove again who it is.
     pub async fn over(&self) {
         self.over.clone().await;

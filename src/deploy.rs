@@ -55,12 +55,17 @@ impl Deploys {
         key: Result<Option<String>>,
         arrival: &Arrival,
     ) -> Result<(DeployAction, Told)> {
-        let (desired, key) = (desired?, key?);
+        let desired = desired?;
+        // Before all else: who may not deploy learns nothing, not even what is wrong with it.
+        let admission = self
+            .gateway
+            .admit(desired.rpc(), &desired.get(), arrival)
+            .await?;
+        let key = key?;
         if options.resume_token.is_empty() {
             desired.validate()?;
         }
         let mut planned = self.plan(&desired, options, arrival)?;
-        let admission = self.waits.admit(desired.rpc(), &planned, arrival).await?;
         if planned.resumes() {
             let told = self.waits.follow(planned, admission).await?;
             return Ok((DeployAction::Joined, told));

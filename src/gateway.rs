@@ -135,12 +135,6 @@ impl Gateway {
         &self.budget
     }
 
-    /// As whom the upstream is asked for a caller.
-    pub fn identity(&self, arrival: &Arrival) -> Result<Identity> {
-        let upstream = arrival.upstream.as_deref();
-        self.guards.identities.of(&arrival.principal, upstream)
-    }
-
     /// Sends one call through the pipeline.
     pub async fn call(&self, call: Call) -> Result<Reply> {
         self.pipeline.clone().oneshot(call).await

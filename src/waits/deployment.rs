@@ -4,7 +4,7 @@ use super::Waits;
 use crate::api::{Request, Response, pb};
 use crate::auth::Principal;
 use crate::edge::Arrival;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gateway::{Call, Door};
 use crate::upstream::Identity;
 
@@ -22,14 +22,20 @@ impl Waits {
     }
 
     /// The deployment, as far as it is on record.
-    pub(super) async fn deployment(&self, id: &str, identity: &Identity) -> Option<pb::Deployment> {
+    pub(super) async fn deployment(
+        &self,
+        id: &str,
+        identity: &Identity,
+    ) -> Result<Option<pb::Deployment>> {
         let request = pb::GetDeploymentRequest {
             id: id.to_owned(),
             ..pb::GetDeploymentRequest::default()
         };
         match self.ask(Request::GetDeployment(request), identity).await {
-            Ok(Response::GetDeployment(found)) => found.deployment,
-            _ => None,
+            Ok(Response::GetDeployment(found)) => Ok(found.deployment),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+            Ok(_) => Err(Error::internal("the backend answered another operation")),
         }
     }
 

@@ -193,25 +193,16 @@ impl Waits {
             outputs: false,
         };
         let told = async {
+            // Before all else: who may not wait learns nothing, not even what is wrong with it.
+            let polled = message.polled();
+            let admission = self.gateway.admit(W::NAME, &polled, &arrival).await?;
             let planned = self.plan(message, manner, &arrival)?;
-            let admission = self.admit(W::NAME, &planned, &arrival).await?;
             self.follow(planned, admission).await
         };
         let told = told
             .await
             .map_err(|error| status::of(&error, None, &arrival.request_id))?;
         Ok(Answer::new(Box::pin(told.map(|event| event.map(W::event)))))
-    }
-
-    /// Lets the caller wait, by the rpc that it called.
-    pub(crate) async fn admit(
-        &self,
-        rpc: &str,
-        planned: &Planned,
-        arrival: &Arrival,
-    ) -> Result<Admission> {
-        let polled = &planned.wanted.polled;
-        self.gateway.admit(rpc, polled, arrival).await
     }
 
     /// Opens the stream of a wait. What is not there is the answer of the call itself: there is no
@@ -221,7 +212,7 @@ impl Waits {
             wanted,
             published_under,
         } = planned;
-        let identity = wanted.identity.clone();
+        let identity = admission.identity().clone();
         let watcher = self
             .pollers
             .watch(identity, &published_under, &wanted.polled);
@@ -277,7 +268,7 @@ impl Waits {
             deadline: arrival.stream_deadline.map(Instant::from_std),
             fail_on_failure: options.fail_on_failure.unwrap_or(manner.fails),
             position,
-            identity: self.gateway.identity(arrival)?,
+            answer_by: Instant::from_std(arrival.deadline),
             request_id: arrival.request_id.clone(),
         };
         Ok(Planned {

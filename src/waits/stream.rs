@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::BoxFuture;
 use prost::Message;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
@@ -19,16 +18,22 @@ use super::deployment::resource;
 use super::poller::{Seen, Watcher};
 use super::token::Position;
 use crate::admission::Admission;
-use crate::api::waits::{Outcome, WaitPolicy};
+use crate::api::waits::{Acceptor, Outcome, WaitPolicy};
 use crate::api::{Request, Response, pb};
 use crate::clock::timestamp;
 use crate::edge::status;
 use crate::error::{Error, ErrorKind, Result};
-use crate::upstream::Identity;
 use pb::wait_event::Event;
 
 /// How long before its end a stream says that it ends.
 pub(super) const WARNING: Duration = Duration::from_millis(500);
+/// How long the answer of a call waits for the first look; after that there is a stream, and what
+/// is seen comes there.
+const OPENING: Duration = Duration::from_secs(10);
+/// The exception of a poll that finds nothing.
+const NOT_FOUND: &str = "ResourceNotFoundException";
+/// How long what is asked beside the polls may take: a record, outputs.
+const ASIDE: Duration = Duration::from_secs(5);
 
 /// What a caller asked for, checked.
 pub(super) struct Wanted {
@@ -44,10 +49,10 @@ pub(super) struct Wanted {
     pub ends: Instant,
     /// When the caller stops reading; absent where it set no deadline.
     pub deadline: Option<Instant>,
+    /// When the call itself has to be answered.
+    pub answer_by: Instant,
     pub fail_on_failure: bool,
     pub position: Option<Position>,
-    /// As whom the upstream is asked.
-    pub identity: Identity,
     pub request_id: String,
 }
 
@@ -57,12 +62,13 @@ pub(super) struct Waiting {
     wanted: Wanted,
     watcher: Watcher,
     admission: Admission,
-    drain: BoxFuture<'static, ()>,
     began: Instant,
     position: Position,
     /// Whether a snapshot was told.
     shown: bool,
     degraded: bool,
+    /// Whether it was told that another deployment has taken the place.
+    replaced: bool,
     /// Counter of the poller's changes at the last event.
     changes: u64,
     polled_at: Option<SystemTime>,
@@ -91,7 +97,6 @@ impl Waiting {
         admission: Admission,
     ) -> Result<Self> {
         let began = Instant::now();
-        let drain = Box::pin(waits.shutdown.clone().told());
         let mut waiting = Self {
             heartbeat_at: began + wanted.heartbeat,
             position: wanted.position.clone().unwrap_or_default(),
@@ -99,10 +104,10 @@ impl Waiting {
             wanted,
             watcher,
             admission,
-            drain,
             began,
             shown: false,
             degraded: false,
+            replaced: false,
             changes: 0,
             polled_at: None,
             last: None,
@@ -111,39 +116,61 @@ impl Waiting {
             ended: false,
         };
         // A state from before this wait might be from before the caller's own update.
+        let opened_by = (began + OPENING).min(waiting.wanted.answer_by);
         let first = loop {
-            let (close_at, _) = waiting.close_at();
+            let (close_at, reason) = waiting.close_at();
             tokio::select! {
                 changed = waiting.watcher.seen.changed() => {
                     let seen = waiting.watcher.seen.borrow_and_update().clone();
                     match (changed, seen) {
-                        (Err(_), _) => break None,
-                        (Ok(()), Some(seen)) if seen.began >= waiting.began => break Some(seen),
+                        // A poller that is gone is a defect; the token takes the caller on.
+                        (Err(_), _) => break Err(End::Drain),
+                        (Ok(()), Some(seen)) if seen.began >= waiting.began => break Ok(Some(seen)),
                         // The poll had begun before.
                         _ => waiting.watcher.join(),
                     }
                 }
-                () = sleep_until(close_at) => break None,
-                () = &mut waiting.drain => break None,
+                () = sleep_until(close_at) => break Err(reason),
+                () = waiting.waits.shutdown.clone().told() => break Err(End::Drain),
+                () = waiting.admission.over() => break Err(End::Reauthenticate),
+                () = sleep_until(opened_by) => break Ok(None),
             }
         };
-        match first.as_deref() {
-            None => {
-                let (_, reason) = waiting.close_at();
-                waiting.close(reason).await;
+        match first {
+            Err(end) => waiting.close(end).await,
+            Ok(None) => {}
+            Ok(Some(seen)) => {
+                if let Err(error) = &seen.outcome
+                    && waiting.is_final(error)
+                {
+                    return Err(error.clone());
+                }
+                if let Ok(response) = &seen.outcome {
+                    waiting.has_what_is_waited_for(response)?;
+                }
+                waiting.observe(seen).await;
             }
-            Some(Seen {
-                outcome: Err(error),
-                ..
-            }) if waiting.is_final(error) => {
-                return Err(error.clone());
-            }
-            Some(_) => {}
-        }
-        if let Some(first) = first {
-            waiting.observe(first).await;
         }
         Ok(waiting)
+    }
+
+    /// An error if the resource has settled without the part that is waited for, such as a service
+    /// without a pipeline.
+    fn has_what_is_waited_for(&self, response: &Response) -> Result<()> {
+        let [resource, part, _] = self.wanted.policy.status else {
+            return Ok(());
+        };
+        let value = response.to_json();
+        let status = at(&value, &[resource, "status"]).unwrap_or_default();
+        let there = value.get(resource).and_then(|found| found.get(part));
+        if there.is_some() || status.is_empty() || status.ends_with("_IN_PROGRESS") {
+            return Ok(());
+        }
+        let name = self.wanted.polled.name().unwrap_or_default();
+        Err(Error::precondition(
+            format!("{resource}/{name}"),
+            format!("the {resource} has no {part}, so that there is nothing to wait for"),
+        ))
     }
 
     /// Whether a first look that ends with `error` means that there is nothing to wait for.
@@ -193,7 +220,7 @@ impl Waiting {
                         _ => self.close(End::Drain).await,
                     }
                 }
-                () = &mut self.drain => self.close(End::Drain).await,
+                () = self.waits.shutdown.clone().told() => self.close(End::Drain).await,
                 () = self.admission.over() => self.close(End::Reauthenticate).await,
                 () = sleep_until(close_at) => self.close(reason).await,
                 () = sleep_until(self.heartbeat_at) => {
@@ -240,8 +267,41 @@ impl Waiting {
                 self.last = Some(Arc::clone(&seen));
                 self.state(response, skipped).await;
             }
+            // The stream was open before the first look.
+            Err(error) if !self.shown && self.is_final(error) => {
+                self.failure = Some(status::of(error, None, &self.wanted.request_id));
+                self.ended = true;
+            }
             Err(error) => self.error(error, skipped).await,
         }
+    }
+
+    /// Asks something beside the polls, for no longer than the stream may still last.
+    async fn aside<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        let (close_at, _) = self.close_at();
+        let late = || {
+            let kind = ErrorKind::Unavailable { retry_after: ASIDE };
+            Error::new(kind, "the upstream did not answer in time")
+        };
+        tokio::select! {
+            answer = asked => answer,
+            () = sleep_until((Instant::now() + ASIDE).min(close_at)) => Err(late()),
+            () = self.waits.shutdown.clone().told() => Err(late()),
+        }
+    }
+
+    /// The record of a deployment; absent where there is none.
+    async fn record(&self, id: &str) -> Result<Option<pb::Deployment>> {
+        self.aside(self.waits.deployment(id, self.admission.identity()))
+            .await
+    }
+
+    /// How a deployment has ended after its record, if it has.
+    fn ending(&self, record: &pb::Deployment) -> Option<&'static Acceptor> {
+        let name = record.deployment_status().as_str_name();
+        self.wanted
+            .policy
+            .acceptor_of_status(name.trim_start_matches("DEPLOYMENT_STATUS_"))
     }
 
     async fn state(&mut self, response: &Response, skipped: u64) {
@@ -249,6 +309,24 @@ impl Waiting {
         let value = response.to_json();
         let status = at(&value, policy.status).unwrap_or_default().to_owned();
         let deployment = at(&value, policy.deployment).map(str::to_owned);
+        // Another one of the same name is another resource.
+        let created = value
+            .get(policy.status.first().copied().unwrap_or_default())
+            .and_then(|resource| resource.get("createdAt"))
+            .map(Value::to_string)
+            .unwrap_or_default();
+        if !created.is_empty()
+            && !self.position.created.is_empty()
+            && created != self.position.created
+        {
+            self.gone(skipped).await;
+            return;
+        }
+        self.position.created = created;
+        let replaced = match (&self.position.deployment, &deployment) {
+            (Some(pinned), Some(latest)) => pinned != latest,
+            _ => false,
+        };
         if !self.shown {
             self.shown = true;
             // A resumed wait stays with its deployment.
@@ -261,7 +339,7 @@ impl Waiting {
                 resource: resource(response),
             };
             self.say(Event::Snapshot(snapshot), 0);
-        } else if status != self.position.status {
+        } else if !replaced && status != self.position.status {
             let from = std::mem::replace(&mut self.position.status, status.clone());
             if self.position.deployment.is_none() {
                 self.position.deployment.clone_from(&deployment);
@@ -296,71 +374,87 @@ impl Waiting {
     /// Another deployment has taken the place of the one that is waited for, which has ended
     /// therefore: how is on its record.
     async fn superseded(&mut self, pinned: &str, latest: String, response: &Response) {
-        let superseded = pb::WaitSuperseded {
-            deployment_id: latest,
+        if !self.replaced {
+            self.replaced = true;
+            let superseded = pb::WaitSuperseded {
+                deployment_id: latest,
+            };
+            self.say(Event::Superseded(superseded), 0);
+        }
+        let record = match self.record(pinned).await {
+            Ok(record) => record,
+            // What cannot be read now may be read with the next poll.
+            Err(error) => return self.degrade(&error),
         };
-        self.say(Event::Superseded(superseded), 0);
-        let record = self.waits.deployment(pinned, &self.wanted.identity).await;
-        let ended = record.as_ref().and_then(|record| {
-            let name = record.deployment_status().as_str_name();
-            self.wanted
-                .policy
-                .acceptor_of_status(name.trim_start_matches("DEPLOYMENT_STATUS_"))
-        });
+        let ended = record.as_ref().and_then(|record| self.ending(record));
+        let (outcome, success) = match ended {
+            Some(acceptor) => (acceptor.outcome.into(), acceptor.success),
+            None => (pb::WaitOutcome::Superseded, false),
+        };
+        let message = record.and_then(|record| record.deployment_status_message);
+        self.end(
+            outcome,
+            success,
+            message.unwrap_or_default(),
+            Some(response),
+        )
+        .await;
+    }
+
+    /// The resource is gone, and with it what was waited for, unless that had ended before.
+    async fn gone(&mut self, skipped: u64) {
+        let from = std::mem::take(&mut self.position.status);
+        if self.shown {
+            let transition = pb::WaitTransition {
+                from,
+                to: String::new(),
+                resource: None,
+            };
+            self.say(Event::Transition(transition), skipped);
+        } else {
+            self.say(Event::Snapshot(pb::WaitSnapshot::default()), 0);
+        }
+        self.shown = true;
+        let policy = self.wanted.policy;
+        let gone = policy.acceptor_of_error(NOT_FOUND);
+        let success = gone.is_some_and(|acceptor| acceptor.success);
+        let outcome = gone.map_or(pb::WaitOutcome::Deleted, |acceptor| acceptor.outcome.into());
+        let record = match &self.position.deployment {
+            Some(pinned) if !success => self.record(pinned).await.ok().flatten(),
+            _ => None,
+        };
+        let ended = record.as_ref().and_then(|record| self.ending(record));
         let message = record.and_then(|record| record.deployment_status_message);
         match ended {
             Some(acceptor) => {
-                self.end(
-                    acceptor.outcome.into(),
-                    acceptor.success,
-                    message.unwrap_or_default(),
-                    Some(response),
-                )
-                .await;
+                let (outcome, success) = (acceptor.outcome.into(), acceptor.success);
+                self.end(outcome, success, message.unwrap_or_default(), None)
+                    .await;
             }
-            None => {
-                self.end(
-                    pb::WaitOutcome::Superseded,
-                    false,
-                    message.unwrap_or_default(),
-                    Some(response),
-                )
-                .await;
-            }
+            None => self.end(outcome, success, String::new(), None).await,
         }
     }
 
     async fn error(&mut self, error: &Error, skipped: u64) {
         let exception = status::meaning(&error.kind).exception;
-        if let Some(acceptor) = self.wanted.policy.acceptor_of_error(exception) {
-            let from = std::mem::take(&mut self.position.status);
-            if self.shown {
-                let transition = pb::WaitTransition {
-                    from,
-                    to: String::new(),
-                    resource: None,
-                };
-                self.say(Event::Transition(transition), skipped);
-            } else {
-                self.say(Event::Snapshot(pb::WaitSnapshot::default()), 0);
-            }
-            self.shown = true;
-            self.end(
-                acceptor.outcome.into(),
-                acceptor.success,
-                String::new(),
-                None,
-            )
-            .await;
-        } else if !self.degraded {
-            self.degraded = true;
-            let status = status::of(error, None, &self.wanted.request_id);
-            // What a call's answer carries in its trailer, whole.
-            let degraded = pb::WaitDegraded {
-                status: tonic_types::pb::Status::decode(status.details()).ok(),
-            };
-            self.say(Event::Degraded(degraded), 0);
+        match self.wanted.policy.acceptor_of_error(exception) {
+            Some(_) => self.gone(skipped).await,
+            None => self.degrade(error),
         }
+    }
+
+    /// Says once that the upstream does not answer as it should.
+    fn degrade(&mut self, error: &Error) {
+        if self.degraded {
+            return;
+        }
+        self.degraded = true;
+        let status = status::of(error, None, &self.wanted.request_id);
+        // What a call's answer carries in its trailer, whole.
+        let degraded = pb::WaitDegraded {
+            status: tonic_types::pb::Status::decode(status.details()).ok(),
+        };
+        self.say(Event::Degraded(degraded), 0);
     }
 
     async fn close(&mut self, end: End) {
@@ -391,19 +485,25 @@ impl Waiting {
         message: String,
         response: Option<&Response>,
     ) {
+        // Both are told besides: what has ended has ended, whether or not they can be read.
         let deployment = match &self.position.deployment {
-            Some(id) => self.waits.deployment(id, &self.wanted.identity).await,
-            None => None,
+            Some(id) if outcome != pb::WaitOutcome::TimedOut => {
+                self.record(id).await.ok().flatten()
+            }
+            _ => None,
         };
         let mut outputs = Vec::new();
+        let mut message = message;
         if let (true, Some(request)) = (success, self.wanted.outputs.clone()) {
             let id = self.position.deployment.clone();
-            // The deployment has succeeded all the same; who needs its outputs can list them.
-            outputs = self
-                .waits
-                .outputs(request, id, &self.wanted.identity)
-                .await
-                .unwrap_or_default();
+            let asked = self.waits.outputs(request, id, self.admission.identity());
+            match self.aside(asked).await {
+                Ok(found) => outputs = found,
+                Err(_) if message.is_empty() => {
+                    "the outputs cannot be read now".clone_into(&mut message)
+                }
+                Err(_) => message.push_str(" (the outputs cannot be read now)"),
+            }
         }
         if !success && self.wanted.fail_on_failure {
             self.failure = Some(failure(outcome, &message, &self.wanted));

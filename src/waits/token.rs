@@ -96,6 +96,9 @@ pub struct Position {
     /// The status that was told last.
     #[prost(string, tag = "3")]
     pub status: String,
+    /// When the resource was created: another one of the same name is another resource.
+    #[prost(string, tag = "4")]
+    pub created: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -167,6 +170,7 @@ mod tests {
             sequence: 7,
             deployment: Some("d".to_owned()),
             status: "IN_PROGRESS".to_owned(),
+            created: "2026".to_owned(),
         }
     }
 
