@@ -22,7 +22,7 @@ use crate::api::{Class, Rpc};
 use crate::auth::Method;
 use crate::clock::Clock;
 use crate::config::audit::AuditConfig;
-use crate::edge::status;
+use crate::edge::{Arrival, status};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::{Call, Door, Reply};
 use crate::server::Peer;
@@ -81,12 +81,25 @@ impl Audit {
             }
             None => None,
         };
+        let denials = match &config.file {
+            // What is no regular file is not rotated, and has no neighbour.
+            Some(path) if path.is_file() => {
+                let size = config.max_size.map_or(u64::MAX, |size| size.0);
+                let mut name = path.clone().into_os_string();
+                name.push(".denials");
+                let mut file = RotatingFile::new(name.into(), size, config.keep.unwrap_or(1));
+                file.open()
+                    .map_err(|error| format!("cannot open {}.denials: {error}", path.display()))?;
+                Some(file)
+            }
+            _ => None,
+        };
         let loss = Arc::new(Loss {
             since: AtomicU64::new(0),
             metrics,
         });
         let (queue, records) = std::sync::mpsc::channel();
-        let writer = Writer::new(file, config.stdout, Arc::clone(&loss));
+        let writer = Writer::new(file, denials, config.stdout, Arc::clone(&loss));
         std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run(&records))
@@ -153,6 +166,14 @@ impl Audit {
     pub fn denied(&self, rpc: &'static Rpc, call: &Call, error: &Error) {
         if is_denial(error) {
             let record = Record::of(call, self.now()).of_rpc(rpc.method);
+            self.offer(record.ended(Kind::Denial, reason(error), None));
+        }
+    }
+
+    /// Records that a caller was denied an rpc that asks for nothing of a backend.
+    pub fn denied_consultation(&self, rpc: &'static Rpc, arrival: &Arrival, error: &Error) {
+        if is_denial(error) {
+            let record = Record::consultation(self.now(), rpc.method, arrival);
             self.offer(record.ended(Kind::Denial, reason(error), None));
         }
     }

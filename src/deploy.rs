@@ -38,6 +38,10 @@ pub struct Deploys {
 pub type Items<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
 
 impl Deploys {
+    pub(crate) fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     pub fn new(gateway: Gateway, waits: Waits) -> Self {
         Self {
             gateway,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::api::rules::camel_case;
+use crate::edge::Arrival;
 use crate::edge::status;
 use crate::gateway::{Call, Door};
 use crate::server::Peer;
@@ -155,6 +156,23 @@ impl Record {
         self
     }
 
+    /// A caller was denied an rpc that asks for nothing of a backend.
+    pub fn consultation(now: SystemTime, rpc: &str, arrival: &Arrival) -> Self {
+        Self {
+            request_id: Some(arrival.request_id.clone()),
+            principal: Some(arrival.principal.id.clone()),
+            method: Some(arrival.principal.method.name()),
+            peer: address(&arrival.peer),
+            door: Some(Door::Grpc.name()),
+            rpc: Some(rpc.to_owned()),
+            ..Self::new(now, Kind::Denial)
+        }
+    }
+
+    pub fn is_denial(&self) -> bool {
+        self.kind == Kind::Denial
+    }
+
     pub fn begun(mut self) -> Self {
         self.phase = Some("begun");
         self
@@ -167,6 +185,10 @@ impl Record {
         upstream_request_id: Option<&str>,
     ) -> Self {
         self.kind = kind;
+        if kind == Kind::Denial {
+            // What was asked for is named; whoever is denied cannot fill the disk with the rest.
+            self.request = None;
+        }
         self.phase = Some("ended");
         self.outcome = Some(outcome);
         self.upstream_request_id = upstream_request_id.map(str::to_owned);

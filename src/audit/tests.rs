@@ -42,7 +42,13 @@ impl Book {
 
     async fn records(&self) -> Vec<Value> {
         self.audit.flush().await;
-        read(&self.path())
+        let mut records = read(&self.path());
+        let mut denials = self.path().into_os_string();
+        denials.push(".denials");
+        if Path::new(&denials).is_file() {
+            records.extend(read(Path::new(&denials)));
+        }
+        records
     }
 
     fn lost(&self, count: u32) -> bool {
@@ -294,9 +300,23 @@ async fn events_and_strangers_are_put_down_too() {
     let records = book.records().await;
     assert_eq!(records[0]["event"], "policies-reloaded");
     assert_eq!(records[0]["details"]["policies"], 3);
-    assert_eq!(records[1]["outcome"], "UNAUTHENTICATED");
-    assert_eq!(records[1]["door"], "aws");
-    assert!(records[2]["details"]["omittedBytes"].is_u64());
+    assert!(records[1]["details"]["omittedBytes"].is_u64());
+    assert_eq!(records[2]["outcome"], "UNAUTHENTICATED");
+    assert_eq!(records[2]["door"], "aws");
+}
+
+#[tokio::test]
+async fn denials_push_no_other_record_out_of_its_file() {
+    let book = Book::open("max-size = \"1KiB\"\nkeep = 1");
+    book.audit.event("policies-reloaded", serde_json::Value::Null);
+    for _ in 0..100 {
+        let peer = Peer::default();
+        book.audit.unauthenticated(Door::Aws, &peer, "id", None);
+    }
+    book.audit.flush().await;
+    let kept = read(&book.path());
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0]["event"], "policies-reloaded");
 }
 
 #[tokio::test]

@@ -28,13 +28,25 @@ pub struct Message {
 
 pub struct Writer {
     file: Option<RotatingFile>,
+    /// Where denials go, so that nobody can write others' records out of their files by being denied.
+    denials: Option<RotatingFile>,
     stdout: bool,
     loss: Arc<Loss>,
 }
 
 impl Writer {
-    pub fn new(file: Option<RotatingFile>, stdout: bool, loss: Arc<Loss>) -> Self {
-        Self { file, stdout, loss }
+    pub fn new(
+        file: Option<RotatingFile>,
+        denials: Option<RotatingFile>,
+        stdout: bool,
+        loss: Arc<Loss>,
+    ) -> Self {
+        Self {
+            file,
+            denials,
+            stdout,
+            loss,
+        }
     }
 
     /// Writes until nobody can send any more.
@@ -66,7 +78,10 @@ impl Writer {
         if asking.is_empty() {
             return;
         }
-        let synced = self.file.as_mut().map_or(Ok(()), RotatingFile::sync);
+        let synced = [&mut self.file, &mut self.denials]
+            .into_iter()
+            .flatten()
+            .try_for_each(RotatingFile::sync);
         if let Err(error) = &synced {
             tracing::error!(cause = %error, "the audit cannot be brought to disk");
         }
@@ -94,7 +109,11 @@ impl Writer {
     fn put(&mut self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        if let Some(file) = &mut self.file {
+        let file = match (&mut self.denials, record.is_denial()) {
+            (Some(denials), true) => Some(denials),
+            _ => self.file.as_mut(),
+        };
+        if let Some(file) = file {
             file.append(&line)?;
         }
         if self.stdout {

@@ -41,6 +41,11 @@ impl Own {
         };
         let rpc =
             Rpc::of("Explain").ok_or_else(|| Error::internal("an rpc is not in the contract"))?;
+        let guards = self.deploys.gateway().guards();
+        let limiter = guards.limiter.as_ref();
+        let _held = limiter
+            .map(|limiter| limiter.call(rpc, caller))
+            .transpose()?;
         let question = Question {
             operation: asked.operation,
             resource: asked.resource,
@@ -60,7 +65,11 @@ impl Own {
             false if subject.id == caller.id => Resource::principal(""),
             false => Resource::principal(&subject.id),
         };
-        authorizer.check(caller, rpc, &about).await?;
+        let checked = authorizer.check(caller, rpc, &about).await;
+        if let (Err(error), Some(audit)) = (&checked, &guards.audit) {
+            audit.denied_consultation(rpc, arrival, error);
+        }
+        checked?;
         let (rpc, resource) = question.read(&subject.id)?;
         if exempt(&subject) {
             return Ok(ExplainResponse {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tonic::Status;
 use tonic::body::Body;
@@ -116,6 +116,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if let Err(problem) = is_grpc(&request) {
+            let mut refusal = Response::new(Body::new(problem.to_owned()));
+            *refusal.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Box::pin(std::future::ready(Ok(refusal)));
+        }
         let mut arrival = Arrival::of(request.headers(), request.extensions());
         let request_id = arrival.request_id.clone();
         let end = arrival.deadline + GRACE;
@@ -187,6 +192,24 @@ where
             }
             Ok(response)
         })
+    }
+}
+
+/// Refuses what no gRPC client sends and a browser may be made to send by any page, with the
+/// user's certificate or from the user's own machine.
+fn is_grpc<B>(request: &Request<B>) -> Result<(), &'static str> {
+    let headers = request.headers();
+    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
+        return Err("browsers are not answered at this door\n");
+    }
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("application/grpc"));
+    match content_type {
+        Some("") if request.method() == Method::POST => Ok(()),
+        Some(rest) if request.method() == Method::POST && rest.starts_with(['+', ';']) => Ok(()),
+        _ => Err("this door speaks gRPC: POST with the content type application/grpc\n"),
     }
 }
 

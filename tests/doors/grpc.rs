@@ -370,3 +370,41 @@ async fn health_is_told_by_check_watch_and_list_and_changes_with_the_server() {
     let unknown = client.check(of("no.such.Service")).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
 }
+
+#[tokio::test]
+async fn what_a_web_page_can_make_a_browser_send_is_refused() {
+    let gateway = gateway_with(Ok(environment()));
+    let door = grpc_door::routes(gateway.clone(), waits(gateway), Health::default()).unwrap();
+    let send = |method: &str, headers: &[(&str, &str)]| {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri("/proton.v1.ProtonService/GetEnvironment");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        // An empty message.
+        let body = http_body_util::Full::new(bytes::Bytes::from_static(&[0; 5]));
+        let door = door.clone();
+        async move { door.oneshot(request.body(body).unwrap()).await.unwrap() }
+    };
+    for (method, headers) in [
+        ("POST", &[("content-type", "text/plain")][..]),
+        ("POST", &[]),
+        ("POST", &[("content-type", "application/grpcx")]),
+        ("GET", &[("content-type", "application/grpc")]),
+        (
+            "POST",
+            &[
+                ("content-type", "application/grpc"),
+                ("origin", "https://evil.example"),
+            ],
+        ),
+    ] {
+        let refused = send(method, headers).await;
+        assert_eq!(refused.status(), 415, "{method} {headers:?}");
+    }
+    for content_type in ["application/grpc", "application/grpc+proto"] {
+        let answered = send("POST", &[("content-type", content_type)]).await;
+        assert_eq!(answered.status(), 200, "{content_type}");
+    }
+}

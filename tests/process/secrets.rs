@@ -98,7 +98,8 @@ async fn no_secret_is_in_logs_metrics_the_audit_errors_or_the_printed_configurat
     let mut command = program();
     command.arg("--config").arg(&config).arg("check-config");
     let printed = text_of(command);
-    let audit = fs::read_to_string(&audit).unwrap();
+    let denials = fs::read_to_string(folder.path().join("audit.log.denials")).unwrap();
+    let audit = fs::read_to_string(&audit).unwrap() + &denials;
     assert!(audit.contains("CreateEnvironment") && audit.contains("UNAUTHENTICATED"));
     let log = gateway.log();
     assert!(log.contains("CreateEnvironment"), "{log}");

@@ -13,6 +13,7 @@ mod service_fixtures;
 mod authentication;
 mod client;
 mod deploys;
+mod endings;
 mod model;
 mod outcomes;
 mod pages;

@@ -23,13 +23,19 @@ use crate::client::{Client, Wait, open};
 pub struct Upstream {
     answer: Arc<Mutex<Result<i32, Error>>>,
     polls: Arc<AtomicUsize>,
+    /// What is never answered.
+    pub hangs: Arc<Mutex<Vec<Operation>>>,
+    /// When the environment was created, in seconds, and its latest deployment.
+    pub made: Arc<Mutex<(i64, String)>>,
+    /// What is on record of a deployment.
+    pub record: Arc<Mutex<Result<i32, Error>>>,
     pub changes: Changes,
-    stop: Arc<watch::Sender<bool>>,
+    pub stop: Arc<watch::Sender<bool>>,
     pub shutdown: Shutdown,
 }
 
 const IN_PROGRESS: i32 = pb::DeploymentStatus::InProgress as i32;
-const SUCCEEDED: i32 = pb::DeploymentStatus::Succeeded as i32;
+pub const SUCCEEDED: i32 = pb::DeploymentStatus::Succeeded as i32;
 
 impl Upstream {
     pub fn new() -> Self {
@@ -37,13 +43,16 @@ impl Upstream {
         Self {
             answer: Arc::new(Mutex::new(Ok(IN_PROGRESS))),
             polls: Arc::default(),
+            hangs: Arc::default(),
+            made: Arc::new(Mutex::new((1, "d-1".to_owned()))),
+            record: Arc::new(Mutex::new(Err(Error::not_found("deployment", "d-1")))),
             changes: Changes::default(),
             stop: Arc::new(stop),
             shutdown,
         }
     }
 
-    fn say(&self, answer: Result<i32, Error>) {
+    pub fn say(&self, answer: Result<i32, Error>) {
         *self.answer.lock().unwrap() = answer;
     }
 
@@ -56,16 +65,31 @@ impl Upstream {
         let backend = tower::service_fn(move |call: Call| {
             let upstream = upstream.clone();
             async move {
+                let hangs = upstream.hangs.lock().unwrap().contains(&call.operation);
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
                 if call.operation != Operation::GetEnvironment {
-                    return Err(Error::not_found("deployment", "d-1"));
+                    let record = upstream.record.lock().unwrap().clone();
+                    return record.map(|status| Reply {
+                        response: Response::GetDeployment(pb::GetDeploymentResponse {
+                            deployment: Some(pb::Deployment {
+                                deployment_status: status,
+                                ..Default::default()
+                            }),
+                        }),
+                        upstream_request_id: None,
+                    });
                 }
                 upstream.polls.fetch_add(1, Ordering::SeqCst);
                 let answer = upstream.answer.lock().unwrap().clone();
+                let (seconds, deployment) = upstream.made.lock().unwrap().clone();
                 answer.map(|status| Reply {
                     response: Response::GetEnvironment(pb::GetEnvironmentResponse {
                         environment: Some(pb::Environment {
                             deployment_status: status,
-                            last_attempted_deployment_id: Some("d-1".to_owned()),
+                            created_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+                            last_attempted_deployment_id: Some(deployment),
                             ..Default::default()
                         }),
                     }),
@@ -80,7 +104,7 @@ impl Upstream {
         ))
     }
 
-    fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         let settings = Settings::with_key(Key::random().unwrap());
         open(
             self.gateway(),
@@ -105,7 +129,7 @@ pub fn request() -> pb::WaitEnvironmentDeployedRequest {
     }
 }
 
-async fn wait(client: &Client) -> Wait<pb::WaitEnvironmentDeployedResponse> {
+pub async fn wait(client: &Client) -> Wait<pb::WaitEnvironmentDeployedResponse> {
     Wait::of(
         client
             .clone()
@@ -115,7 +139,7 @@ async fn wait(client: &Client) -> Wait<pb::WaitEnvironmentDeployedResponse> {
     )
 }
 
-fn unavailable() -> Error {
+pub fn unavailable() -> Error {
     Error::new(
         ErrorKind::Unavailable {
             retry_after: Duration::from_secs(1),
