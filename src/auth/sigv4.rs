@@ -4,7 +4,7 @@
 //! repeated as it is within [`WINDOW`]: as with AWS itself, TLS is what keeps it from being seen.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -60,10 +60,14 @@ struct Scope {
 impl AccessKeys {
     /// Reads the secrets from their files.
     pub fn new(given: &[AccessKey]) -> std::result::Result<Self, String> {
-        Ok(Self {
-            given: given.to_vec(),
-            keys: ArcSwap::from_pointee(read(given)?),
-        })
+        let (keys, problems) = read(given);
+        match problems.into_iter().next() {
+            Some((_, problem)) => Err(problem),
+            None => Ok(Self {
+                given: given.to_vec(),
+                keys: ArcSwap::from_pointee(keys),
+            }),
+        }
     }
 
     pub fn files(&self) -> Vec<PathBuf> {
@@ -73,18 +77,22 @@ impl AccessKeys {
             .collect()
     }
 
-    /// Reads the secrets again; if that fails, the last ones stay.
+    /// Reads the secrets again. What is not in its file any more is good no more: whoever takes a
+    /// secret away means that.
     pub fn reload(&self) {
-        match read(&self.given) {
-            Ok(keys) => {
-                self.keys.store(Arc::new(keys));
-                tracing::info!("the secrets of the access keys were read again");
-            }
-            Err(problem) => tracing::warn!(
+        let (keys, problems) = read(&self.given);
+        for (access_key_id, problem) in &problems {
+            tracing::error!(
+                access_key_id,
                 problem,
-                "the secrets of the access keys cannot be read; the last ones stay"
-            ),
+                "an access key is refused until its secret can be read"
+            );
         }
+        tracing::info!(
+            keys = keys.len(),
+            "the secrets of the access keys were read again"
+        );
+        self.keys.store(Arc::new(keys));
     }
 
     /// Reads what a request says of its signature.
@@ -301,36 +309,46 @@ fn trimmed(value: &str) -> String {
     words.join(" ")
 }
 
-fn read(given: &[AccessKey]) -> std::result::Result<HashMap<String, Arc<Key>>, String> {
-    given
-        .iter()
-        .map(|key| {
-            let path = key.secret_file.display();
-            let text = std::fs::read_to_string(&key.secret_file)
-                .map_err(|error| format!("cannot read the secret file {path}: {error}"))?;
-            let secret = text.trim();
-            if !SECRET_LENGTHS.contains(&secret.len()) {
-                return Err(format!(
-                    "the secret file {path} must hold {} to {} characters",
-                    SECRET_LENGTHS.start(),
-                    SECRET_LENGTHS.end()
-                ));
+type Keys = HashMap<String, Arc<Key>>;
+
+/// The keys whose secrets can be read, and what is wrong with the others, by the ids of the keys.
+fn read(given: &[AccessKey]) -> (Keys, Vec<(&str, String)>) {
+    let (mut keys, mut problems) = (Keys::new(), Vec::new());
+    for key in given {
+        match Secret::read(&key.secret_file) {
+            Ok(secret) => {
+                let principal = Arc::new(Principal {
+                    id: key.id.clone(),
+                    method: Method::AccessKey,
+                    roles: key.roles.clone(),
+                    scopes: key.scopes.clone(),
+                    attributes: key.attributes.clone(),
+                    expires: None,
+                });
+                let known = Arc::new(Key { secret, principal });
+                keys.insert(key.access_key_id.clone(), known);
             }
-            let principal = Principal {
-                id: key.id.clone(),
-                method: Method::AccessKey,
-                roles: key.roles.clone(),
-                scopes: key.scopes.clone(),
-                attributes: key.attributes.clone(),
-                expires: None,
-            };
-            let known = Key {
-                secret: Secret(secret.to_owned()),
-                principal: Arc::new(principal),
-            };
-            Ok((key.access_key_id.clone(), Arc::new(known)))
-        })
-        .collect()
+            Err(problem) => problems.push((key.access_key_id.as_str(), problem)),
+        }
+    }
+    (keys, problems)
+}
+
+impl Secret {
+    fn read(path: &Path) -> std::result::Result<Self, String> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the secret file {shown}: {error}"))?;
+        let secret = text.trim();
+        if !SECRET_LENGTHS.contains(&secret.len()) {
+            return Err(format!(
+                "the secret file {shown} must hold {} to {} characters",
+                SECRET_LENGTHS.start(),
+                SECRET_LENGTHS.end()
+            ));
+        }
+        Ok(Self(secret.to_owned()))
+    }
 }
 
 fn incomplete(text: impl Into<String>) -> Error {
