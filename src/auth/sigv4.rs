@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{Method, Principal, unauthenticated, unrecognized};
 use crate::config::authentication::AccessKey;
 use crate::error::{Error, Result};
+use crate::upstream::UPSTREAM;
 
 /// How far the time of a request may be from ours.
 pub const WINDOW: Duration = Duration::from_secs(300);
@@ -105,6 +106,13 @@ impl AccessKeys {
             return Err(unrecognized(
                 "The security token included in the request is invalid: the access keys of this gateway have none.",
             ));
+        }
+        // Who could add it could have the operation done elsewhere.
+        if request.headers.contains_key(UPSTREAM) {
+            if !given.headers.contains(&UPSTREAM) {
+                return Err(unsigned(UPSTREAM));
+            }
+            one(&request.headers, UPSTREAM)?;
         }
         let date = one(&request.headers, "x-amz-date")?;
         check_date(date, now)?;
@@ -213,9 +221,7 @@ impl<'a> Given<'a> {
             ));
         }
         if let Some(name) = REQUIRED.iter().find(|name| !headers.contains(name)) {
-            return Err(mismatch(format!(
-                "'{name}' must be a 'SignedHeader' in the AWS Authorization."
-            )));
+            return Err(unsigned(name));
         }
         let signature = hex::decode(signature)
             .map_err(|_| incomplete("Signature must be hexadecimal digits."))?;
@@ -349,6 +355,12 @@ impl Secret {
         }
         Ok(Self(secret.to_owned()))
     }
+}
+
+fn unsigned(name: &str) -> Error {
+    mismatch(format!(
+        "'{name}' must be a 'SignedHeader' in the AWS Authorization."
+    ))
 }
 
 fn incomplete(text: impl Into<String>) -> Error {

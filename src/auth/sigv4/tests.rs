@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
 use crate::error::ErrorKind;
+use crate::upstream::UPSTREAM;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
@@ -222,6 +223,27 @@ fn a_target_that_is_not_signed_is_refused() {
     request.headers.insert("x-amz-target", target);
     let begins = "InvalidSignatureException: 'x-amz-target' must be a 'SignedHeader'";
     assert_refused(prove(&request, BODY, now()), begins);
+}
+
+#[test]
+fn an_upstream_that_is_named_must_be_signed_and_be_one() {
+    let mut added = Signing::default().request();
+    let payments = HeaderValue::from_static("payments");
+    added.headers.insert(UPSTREAM, payments.clone());
+    let begins = "InvalidSignatureException: 'proton-upstream' must be a 'SignedHeader'";
+    assert_refused(prove(&added, BODY, now()), begins);
+
+    let named = Signing {
+        headers: [&Signing::default().headers[..], &[(UPSTREAM, "payments")]].concat(),
+        ..Signing::default()
+    };
+    let mut request = named.request();
+    prove(&request, BODY, now()).unwrap();
+    request.headers.append(UPSTREAM, payments);
+    assert_refused(prove(&request, BODY, now()), "IncompleteSignatureException");
+    let mut without = named.request();
+    without.headers.remove(UPSTREAM);
+    assert_refused(prove(&without, BODY, now()), "IncompleteSignatureException");
 }
 
 #[test]
