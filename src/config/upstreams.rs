@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Span, invalid, is_whole};
+use super::{ConfigError, Span, check_url, invalid};
 use crate::upstream::{self, Assume, Identities, Rule};
 
 /// An upstream that callers select by its name.
@@ -70,22 +70,15 @@ pub(super) fn check(
                 format!("{name:?} is no name: letters, digits, - and _"),
             ));
         }
-        if let Some(url) = &upstream.endpoint_url
-            && !is_whole(url)
-        {
-            return Err(invalid(
-                "upstreams",
-                format!("{name}: endpoint-url: {url:?} is no URL like https://proton.example"),
-            ));
+        if let Some(url) = &upstream.endpoint_url {
+            check_url(url, "https://proton.example").map_err(|problem| {
+                invalid("upstreams", format!("{name}: endpoint-url: {problem}"))
+            })?;
         }
     }
-    if let Some(url) = sts_endpoint_url
-        && !is_whole(url)
-    {
-        return Err(invalid(
-            "sts-endpoint-url",
-            format!("{url:?} is no URL like https://sts.example"),
-        ));
+    if let Some(url) = sts_endpoint_url {
+        check_url(url, "https://sts.example")
+            .map_err(|problem| invalid("sts-endpoint-url", problem))?;
     }
     rules.iter().try_for_each(|rule| {
         rule.check(upstreams)

@@ -95,7 +95,10 @@ async fn whoever_makes_up_keys_costs_the_issuer_a_few_fetches_and_no_caller_its_
             other => assert_eq!(other, Some(Missing::Unavailable), "{made_up}"),
         }
     }
-    assert_eq!(unknown, FETCHES_A_MINUTE, "only a fetch says what is unknown");
+    assert_eq!(
+        unknown, FETCHES_A_MINUTE,
+        "only a fetch says what is unknown"
+    );
     assert_eq!(shelf.fetches(), 1 + FETCHES_A_MINUTE);
     assert!(set.find(Some("a"), ES256).await.is_ok());
     shelf.show(&[Signer::new("new").jwk()]);

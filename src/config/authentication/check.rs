@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Authentication, CertificateRule, Issuer, Proof};
 use crate::api::Rpc;
 use crate::auth::template::Template;
-use crate::config::{ConfigError, invalid, is_whole};
+use crate::config::{ConfigError, check_url, invalid};
 
 /// All of them are kept in memory.
 const MAX_TOKENS: usize = 10_000;
@@ -189,7 +189,7 @@ impl Issuer {
             ));
         }
         match (&self.jwks_url, &self.jwks_file) {
-            (Some(url), None) => check_url(url)?,
+            (Some(url), None) => check_jwks_url(url)?,
             (None, Some(_)) if self.ca_file.is_some() || self.bearer_token_file.is_some() => {
                 return Err(invalid(
                     "authentication.jwt.issuers.jwks-file",
@@ -233,13 +233,12 @@ impl Issuer {
     }
 }
 
-fn check_url(url: &str) -> Result<(), ConfigError> {
+fn check_jwks_url(url: &str) -> Result<(), ConfigError> {
     let name = "authentication.jwt.issuers.jwks-url";
-    let parsed = url.parse::<http::Uri>().ok().filter(|_| is_whole(url));
-    let Some(parsed) = parsed else {
-        let problem = format!("{url:?} is no URL like https://issuer.example/jwks");
-        return Err(invalid(name, problem));
-    };
+    check_url(url, "https://issuer.example/jwks").map_err(|problem| invalid(name, problem))?;
+    let parsed: http::Uri = url
+        .parse()
+        .map_err(|_| invalid(name, "this is no URL like https://issuer.example/jwks"))?;
     let host = parsed.host().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']');
     let local = host == "localhost"
