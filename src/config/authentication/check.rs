@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Authentication, CertificateRule, Issuer, Proof};
 use crate::api::Rpc;
+use crate::auth::is_id;
 use crate::auth::template::Template;
 use crate::config::{ConfigError, check_url, invalid};
 
@@ -289,7 +290,7 @@ fn check_names<'a>(
     names: impl IntoIterator<Item = &'a String>,
 ) -> Result<(), ConfigError> {
     for given in names {
-        if !(1..=MAX_NAME).contains(&given.len()) || given.contains(char::is_control) {
+        if given.len() > MAX_NAME || !is_id(given) {
             return Err(invalid(
                 name,
                 format!("{given:?} must have 1 to {MAX_NAME} bytes and no control characters"),
