@@ -31,7 +31,7 @@ pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
 use self::limits::Limits;
 pub use self::tls::Tls;
-use self::tls::TlsOptions;
+use self::tls::{ClientCertificates, TlsOptions};
 pub use self::upstreams::{AssumeRole, NamedUpstream};
 use self::waits::WaitsConfig;
 use crate::telemetry::{self, LogFormat};
@@ -393,11 +393,22 @@ impl Config {
         }
         let sts = self.sts_endpoint_url.as_deref();
         upstreams::check(&self.upstreams, &self.assume_role, sts)?;
+        if !self.assume_role.is_empty() && !self.authenticates() {
+            return Err(invalid(
+                "assume-role",
+                "callers are not told apart where they are not known; add [authentication]",
+            ));
+        }
         if let Some(waits) = &self.waits {
             waits.check()?;
         }
         if let Some(authentication) = &self.authentication {
             authentication.check()?;
+            let certificates = self
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.client_certificates != ClientCertificates::None);
+            authentication.check_ways(self.aws_listen != AwsListen::Off, certificates)?;
         }
         telemetry::filter(&self.log).map_err(|problem| invalid("log", problem))?;
         Ok(())
@@ -791,10 +802,13 @@ mod tests {
 
     #[test]
     fn the_effective_configuration_can_be_read_back_as_a_file() {
-        let upstreams = "upstream = \"aws\"\n\
-            [[assume-role]]\nrole = \"developer\"\nrole-arn = \"arn:aws:iam::123456789012:role/a\"\n\
+        let upstreams = concat!(
+            "upstream = \"aws\"\n",
+            known!(),
+            "[[assume-role]]\nrole = \"developer\"\nrole-arn = \"arn:aws:iam::123456789012:role/a\"\n\
             session-tags = { team = \"{team}\" }\n\
-            [upstreams.payments]\nregion = \"eu-west-1\"\n";
+            [upstreams.payments]\nregion = \"eu-west-1\"\n"
+        );
         for text in [
             "simulated-step = \"250ms\"",
             "upstream = \"aws\"",
@@ -897,6 +911,18 @@ mod tests {
             (
                 "connections.unix-socket-mode",
                 "[connections]\nunix-socket-mode = \"0066\"",
+            ),
+            (
+                "connections.unix-socket-mode",
+                "[connections]\nunix-socket-mode = \"0666\"",
+            ),
+            (
+                "aws-listen",
+                "listen = \"unix:a\"\naws-listen = \"unix:./a\"",
+            ),
+            (
+                "aws-listen",
+                "listen = \"unix:/tmp/a\"\naws-listen = \"unix:/tmp/../tmp/a\"",
             ),
             ("tls.certificate-file", "[tls]\nkey-file = \"a\""),
             ("tls.key-file", "[tls]\ncertificate-file = \"a\""),

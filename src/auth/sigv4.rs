@@ -319,9 +319,11 @@ type Keys = HashMap<String, Arc<Key>>;
 
 /// The keys whose secrets can be read, and what is wrong with the others, by the ids of the keys.
 fn read(given: &[AccessKey]) -> (Keys, Vec<(&str, String)>) {
+    let secrets = secrets(given);
+    let owners = owners(&secrets);
     let (mut keys, mut problems) = (Keys::new(), Vec::new());
-    for key in given {
-        match Secret::read(&key.secret_file) {
+    for (key, secret) in secrets {
+        match secret.and_then(|secret| alone(secret, &owners)) {
             Ok(secret) => {
                 let principal = Arc::new(Principal {
                     id: key.id.clone(),
@@ -340,8 +342,54 @@ fn read(given: &[AccessKey]) -> (Keys, Vec<(&str, String)>) {
     (keys, problems)
 }
 
+/// What is wrong where keys have one secret, as far as their files can be read here.
+pub fn sharing(given: &[AccessKey]) -> Option<String> {
+    let secrets = secrets(given);
+    let owners = owners(&secrets);
+    let mut read = secrets.into_iter().filter_map(|(_, secret)| secret.ok());
+    read.find_map(|secret| alone(secret, &owners).err())
+}
+
+type Outcome<T> = std::result::Result<T, String>;
+
+fn secrets(given: &[AccessKey]) -> Vec<(&AccessKey, Outcome<Secret>)> {
+    given
+        .iter()
+        .map(|key| (key, Secret::read(&key.secret_file)))
+        .collect()
+}
+
+/// The ids of the keys that have a secret, by its digest.
+type Owners<'a> = HashMap<[u8; 32], Vec<&'a str>>;
+
+fn owners<'a>(secrets: &[(&'a AccessKey, Outcome<Secret>)]) -> Owners<'a> {
+    let mut owners = Owners::new();
+    for (key, secret) in secrets {
+        if let Ok(secret) = secret {
+            let ids = owners.entry(secret.digest()).or_default();
+            ids.push(&key.access_key_id);
+        }
+    }
+    owners
+}
+
+/// The id of a key is not part of what its secret signs: who has the secret of two could be either.
+fn alone(secret: Secret, owners: &Owners<'_>) -> Outcome<Secret> {
+    match owners.get(&secret.digest()) {
+        Some(ids) if ids.len() > 1 => Err(format!(
+            "the access keys {} have the same secret, so that one could be taken for the other; give each its own",
+            ids.join(" and ")
+        )),
+        _ => Ok(secret),
+    }
+}
+
 impl Secret {
-    fn read(path: &Path) -> std::result::Result<Self, String> {
+    fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+
+    fn read(path: &Path) -> Outcome<Self> {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read the secret file {shown}: {error}"))?;

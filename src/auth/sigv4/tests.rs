@@ -336,7 +336,15 @@ fn a_secret_that_cannot_be_read_again_ends_its_key_and_the_other_keys_rotate() {
     std::fs::write(&second, OTHER).unwrap();
     keys.reload();
     assert!(proves(&keys, "AKIDOTHER", OTHER), "its file is back");
+    std::fs::write(&second, NEW).unwrap();
+    keys.reload();
+    assert!(
+        !proves(&keys, "AKIDEXAMPLE", NEW),
+        "it is another's as well"
+    );
+    assert!(!proves(&keys, "AKIDOTHER", NEW), "it is another's as well");
     std::fs::write(&second, "short").unwrap();
     keys.reload();
+    assert!(proves(&keys, "AKIDEXAMPLE", NEW), "it is its own again");
     assert!(!proves(&keys, "AKIDOTHER", OTHER), "it is not in its file");
 }
