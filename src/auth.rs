@@ -19,6 +19,22 @@ use std::time::SystemTime;
 pub use self::authenticator::{Authenticator, Background, Identified};
 use crate::error::{Error, ErrorKind};
 
+/// The longest id of a principal.
+const MAX_ID: usize = 512;
+
+/// Whether a text can be a principal's id, by whatever method: one line that reads as it is written
+/// in logs, in the audit and in policies.
+pub fn is_id(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len()) && !text.contains(misleads)
+}
+
+/// Controls, ends of lines, and what changes the direction of text.
+fn misleads(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A caller, as far as the gateway knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -103,4 +119,39 @@ fn unrecognized(text: impl Into<String>) -> Error {
 
 fn expired(text: impl Into<String>) -> Error {
     unauthenticated("ExpiredTokenException", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_line_that_reads_as_it_is_written() {
+        let long = "a".repeat(MAX_ID + 1);
+        for text in [
+            "a",
+            "spiffe://a/b",
+            "subject:CN=Jörg, O=ßß",
+            "名前",
+            &long[1..],
+        ] {
+            assert!(is_id(text), "{text:?}");
+        }
+        for text in [
+            "",
+            "a\nb",
+            "a\0",
+            "a\u{7f}",
+            "a\u{85}",
+            "a\u{2028}b",
+            "a\u{2029}",
+            "a\u{202e}b",
+            "a\u{2066}",
+            "a\u{200f}",
+            "a\u{61c}",
+            &long,
+        ] {
+            assert!(!is_id(text), "{text:?}");
+        }
+    }
 }

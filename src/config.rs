@@ -31,7 +31,7 @@ pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
 use self::limits::Limits;
 pub use self::tls::Tls;
-use self::tls::TlsOptions;
+use self::tls::{ClientCertificates, TlsOptions};
 pub use self::upstreams::{AssumeRole, NamedUpstream};
 use self::waits::WaitsConfig;
 use crate::telemetry::{self, LogFormat};
@@ -291,11 +291,12 @@ pub enum ConfigError {
         #[source]
         cause: std::io::Error,
     },
-    #[error("the configuration file {path} is wrong: {cause}")]
+    /// Without the line itself: there may be a secret in it.
+    #[error("the configuration file {path} is wrong at {place}: {problem}")]
     Malformed {
         path: PathBuf,
-        #[source]
-        cause: Box<toml::de::Error>,
+        place: String,
+        problem: String,
     },
     #[error("{name}: {problem}")]
     Invalid { name: &'static str, problem: String },
@@ -386,21 +387,28 @@ impl Config {
         {
             return Err(invalid("region", "a region looks like us-east-1"));
         }
-        if let Some(url) = &self.upstream_endpoint_url
-            && !is_whole(url)
-        {
-            return Err(invalid(
-                "upstream-endpoint-url",
-                format!("{url:?} is no URL like http://127.0.0.1:8787 or https://proton.example"),
-            ));
+        if let Some(url) = &self.upstream_endpoint_url {
+            check_url(url, "http://127.0.0.1:8787 or https://proton.example")
+                .map_err(|problem| invalid("upstream-endpoint-url", problem))?;
         }
         let sts = self.sts_endpoint_url.as_deref();
         upstreams::check(&self.upstreams, &self.assume_role, sts)?;
+        if !self.assume_role.is_empty() && !self.authenticates() {
+            return Err(invalid(
+                "assume-role",
+                "callers are not told apart where they are not known; add [authentication]",
+            ));
+        }
         if let Some(waits) = &self.waits {
             waits.check()?;
         }
         if let Some(authentication) = &self.authentication {
             authentication.check()?;
+            let certificates = self
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.client_certificates != ClientCertificates::None);
+            authentication.check_ways(self.aws_listen != AwsListen::Off, certificates)?;
         }
         telemetry::filter(&self.log).map_err(|problem| invalid("log", problem))?;
         Ok(())
@@ -520,12 +528,24 @@ impl EngineConfig {
     }
 }
 
-/// Whether this is a URL with a host, to which requests can be sent.
-fn is_whole(url: &str) -> bool {
-    url.parse::<http::Uri>().is_ok_and(|url| {
+/// Whether this is a URL with a host, to which requests can be sent. With a user in it, it is not
+/// repeated: the password would be.
+fn check_url(url: &str, like: &str) -> Result<(), String> {
+    let whole = url.parse::<http::Uri>().is_ok_and(|url| {
         matches!(url.scheme_str(), Some("http" | "https"))
             && url.host().is_some_and(|host| !host.is_empty())
-    })
+    });
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match (whole, authority.contains('@'), url.contains('@')) {
+        (true, false, _) => Ok(()),
+        (_, true, _) => Err(
+            "there is a user or a password in the URL, which logs would show; leave it out"
+                .to_owned(),
+        ),
+        (false, false, true) => Err(format!("this is no URL like {like}")),
+        (false, false, false) => Err(format!("{url:?} is no URL like {like}")),
+    }
 }
 
 fn invalid(name: &'static str, problem: impl Into<String>) -> ConfigError {
@@ -542,8 +562,32 @@ fn read(path: &Path) -> Result<Options, ConfigError> {
     })?;
     toml::from_str(&text).map_err(|cause| ConfigError::Malformed {
         path: path.to_owned(),
-        cause: Box::new(cause),
+        place: place(&text, cause.span().map_or(0, |span| span.start)),
+        problem: without_values(cause),
     })
+}
+
+/// Where in a file something stands.
+fn place(text: &str, index: usize) -> String {
+    let before = text.get(..index).unwrap_or(text);
+    let begun = before.rsplit('\n').next().unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    format!("line {line}, column {}", begun.chars().count() + 1)
+}
+
+/// What is wrong, and with which key, without the value that stands there.
+fn without_values(mut cause: toml::de::Error) -> String {
+    // With its input it would show the line.
+    cause.set_input(None);
+    let text = cause.to_string().trim_end().replace('\n', " ");
+    let begins = ["invalid type: string ", "invalid value: string "];
+    match (
+        begins.iter().find(|begin| text.starts_with(**begin)),
+        text.rsplit_once("\", expected "),
+    ) {
+        (Some(begin), Some((_, expected))) => format!("{}, expected {expected}", begin.trim_end()),
+        _ => text,
+    }
 }
 
 impl Options {
@@ -662,6 +706,77 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_the_file_tells_the_key_and_the_place_and_never_the_value() {
+        const SECRET: &str = "wJalrXUtnFEMIK7MDENG";
+        for (text, named, place) in [
+            (
+                format!("[authentication]\n[[authentication.tokens]]\ntoken = \"{SECRET}\""),
+                "token",
+                "line 3, column 1:",
+            ),
+            (
+                format!(
+                    "[[authentication.access-keys]]\naccess-key-id = \"AKID\"\n secret = \"{SECRET}\""
+                ),
+                "secret",
+                "line 3, column 2:",
+            ),
+            (
+                format!("[authentication]\ntokens = \"{SECRET}\""),
+                "authentication.tokens",
+                "line 2, column 10:",
+            ),
+            (
+                format!("insecure = \"{SECRET}\\\", expected {SECRET}\""),
+                "insecure",
+                "line 1, column 12:",
+            ),
+            (format!("region = {SECRET}"), "", "line 1, column 10:"),
+            (format!("region = \"{SECRET}"), "", "line 1, column "),
+        ] {
+            let error = from_file(&text).unwrap_err();
+            let told = error.to_string();
+            assert!(told.contains(named) && told.contains(place), "{told}");
+            let all = format!("{told} {error:?}");
+            assert!(!all.contains(SECRET), "{all}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_user_is_refused_and_not_shown() {
+        for (name, text) in [
+            ("upstream-endpoint-url", "upstream-endpoint-url = \"URL\""),
+            (
+                "upstreams",
+                "upstream = \"aws\"\n[upstreams.a]\nendpoint-url = \"URL\"",
+            ),
+            (
+                "sts-endpoint-url",
+                "upstream = \"aws\"\nsts-endpoint-url = \"URL\"",
+            ),
+            (
+                "authentication.jwt.issuers.jwks-url",
+                "[authentication]\nmethods = [\"jwt\"]\n[[authentication.jwt.issuers]]\n\
+                 issuer = \"a\"\naudiences = [\"a\"]\njwks-url = \"URL\"",
+            ),
+        ] {
+            for url in [
+                "https://me:secret@host/x",
+                "https://me:se cret@host",
+                "me:secret@host",
+            ] {
+                let error = from_file(&text.replace("URL", url))
+                    .unwrap_err()
+                    .to_string();
+                assert!(error.starts_with(&format!("{name}: ")), "{error}");
+                assert!(!error.contains("cret"), "{error}");
+            }
+            let at = from_file(&text.replace("URL", "https://host/realms/@me"));
+            assert!(at.is_ok(), "{at:?}");
+        }
+    }
+
+    #[test]
     fn listening_beyond_loopback_needs_tls_and_authentication_or_the_insecure_flag() {
         for key in ["listen", "aws-listen", "admin-listen"] {
             let text = format!("{key} = \"0.0.0.0:0\"\n");
@@ -687,10 +802,13 @@ mod tests {
 
     #[test]
     fn the_effective_configuration_can_be_read_back_as_a_file() {
-        let upstreams = "upstream = \"aws\"\n\
-            [[assume-role]]\nrole = \"developer\"\nrole-arn = \"arn:aws:iam::123456789012:role/a\"\n\
+        let upstreams = concat!(
+            "upstream = \"aws\"\n",
+            known!(),
+            "[[assume-role]]\nrole = \"developer\"\nrole-arn = \"arn:aws:iam::123456789012:role/a\"\n\
             session-tags = { team = \"{team}\" }\n\
-            [upstreams.payments]\nregion = \"eu-west-1\"\n";
+            [upstreams.payments]\nregion = \"eu-west-1\"\n"
+        );
         for text in [
             "simulated-step = \"250ms\"",
             "upstream = \"aws\"",
@@ -793,6 +911,18 @@ mod tests {
             (
                 "connections.unix-socket-mode",
                 "[connections]\nunix-socket-mode = \"0066\"",
+            ),
+            (
+                "connections.unix-socket-mode",
+                "[connections]\nunix-socket-mode = \"0666\"",
+            ),
+            (
+                "aws-listen",
+                "listen = \"unix:a\"\naws-listen = \"unix:./a\"",
+            ),
+            (
+                "aws-listen",
+                "listen = \"unix:/tmp/a\"\naws-listen = \"unix:/tmp/../tmp/a\"",
             ),
             ("tls.certificate-file", "[tls]\nkey-file = \"a\""),
             ("tls.key-file", "[tls]\ncertificate-file = \"a\""),

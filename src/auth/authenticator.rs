@@ -91,7 +91,7 @@ impl Authenticator {
                 let shared = Arc::clone(&shared);
                 async move {
                     let read = move || shared.access_keys.reload();
-                    // Whatever became of it, the last ones stay.
+                    // What cannot be read is logged there.
                     drop(tokio::task::spawn_blocking(read).await);
                 }
             }));

@@ -17,7 +17,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
 use super::template::Template;
-use super::{Method, Principal, expired, unrecognized};
+use super::{Method, Principal, expired, is_id, unrecognized};
 use crate::config::authentication::CertificateRule;
 use crate::error::Result;
 
@@ -154,6 +154,11 @@ impl Certificates {
         let malformed = || unrecognized("the certificate is malformed");
         let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| malformed())?;
         let names = names(&certificate).ok_or_else(malformed)?;
+        if names.uris.iter().any(|uri| climbs(uri)) {
+            return Err(unrecognized(
+                "a URI of the certificate has the segment \".\" or \"..\": it could be taken for another",
+            ));
+        }
         let (rule, name) = self
             .rules
             .iter()
@@ -165,6 +170,11 @@ impl Certificates {
             .id
             .fill(|placeholder| (placeholder == rule.kind.name()).then(|| name.to_owned()))
             .map_err(|_| malformed())?;
+        if !is_id(&id) {
+            return Err(unrecognized(
+                "the name in the certificate is too long or has control characters",
+            ));
+        }
         let validity = certificate.validity();
         let principal = Principal {
             id,
@@ -180,6 +190,18 @@ impl Certificates {
             principal: Arc::new(principal),
         })
     }
+}
+
+/// Whether a URI has segments that lead to another place than it begins with, also encoded.
+fn climbs(uri: &str) -> bool {
+    let plain = uri
+        .to_ascii_lowercase()
+        .replace("%2e", ".")
+        .replace("%2f", "/")
+        .replace("%5c", "/");
+    plain
+        .split(['/', '\\', '?', '#'])
+        .any(|segment| matches!(segment, "." | ".."))
 }
 
 fn time(seconds: i64) -> SystemTime {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::key_sets::{KeySet, MAX_KEY_ID, Missing};
 use super::template::Template;
-use super::{Method, Principal, expired, unrecognized};
+use super::{Method, Principal, expired, is_id, unrecognized};
 use crate::clock::Clock;
 use crate::config::authentication as config;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,8 +26,6 @@ use crate::error::{Error, ErrorKind, Result};
 pub const REMEMBERED: Duration = Duration::from_secs(300);
 /// Tokens that are remembered. One takes about half a kilobyte.
 const MAX_REMEMBERED: u64 = 10_000;
-/// The longest id of a principal.
-const MAX_ID: usize = 512;
 /// When to come back if an issuer's keys cannot be fetched.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -203,7 +201,7 @@ impl Issuer {
             .map_err(|name| {
                 unrecognized(format!("the token has no claim {name:?} of one value"))
             })?;
-        if id.len() > MAX_ID || id.contains(char::is_control) {
+        if !is_id(&id) {
             return Err(unrecognized(
                 "the token's subject is too long or has control characters",
             ));

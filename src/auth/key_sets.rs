@@ -3,8 +3,9 @@
 //!
 //! A key that is missed is fetched at once, so that a rotation fails no call. What that may cost
 //! the issuer is bounded, because anybody can miss a key: callers who miss one at the same time
-//! share a fetch, an id that was not there is not looked for again for a while, and there are only
-//! so many fetches a minute.
+//! share a fetch, an id that was not there is not looked for again for a while, and fetches beyond
+//! so many a minute are rare. Who comes between them is not told that a key is unknown: nobody has
+//! looked.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,9 +29,11 @@ const MAX_KEYS: usize = 100;
 pub const MAX_KEY_ID: usize = 256;
 /// Between two fetches for missed keys; who comes earlier waits for it.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Fetches for missed keys within a minute. Beyond them no key is looked for.
+/// Fetches for missed keys within a minute. Beyond them they are [`SPARE`] apart.
 const FETCHES_A_MINUTE: usize = 6;
 const MINUTE: Duration = Duration::from_secs(60);
+/// After this long there is another one all the same: nobody can keep a new key out.
+const SPARE: Duration = Duration::from_secs(10);
 /// How long an id that was not there is not looked for again.
 const ABSENT: Duration = Duration::from_secs(15);
 /// Ids that were not there; with more, the fetches a minute are bound enough.
@@ -67,7 +70,7 @@ impl Key {
 pub enum Missing {
     /// The issuer has no such key.
     Unknown,
-    /// The issuer's keys cannot be fetched now.
+    /// The issuer's keys cannot be fetched now, or are not to be yet.
     Unavailable,
 }
 
@@ -151,10 +154,10 @@ impl KeySet {
         while misses.fetches.front().is_some_and(|at| now - *at > MINUTE) {
             misses.fetches.pop_front();
         }
-        if misses.fetches.len() >= FETCHES_A_MINUTE {
-            return Err(misses.why());
-        }
         if let Some(last) = misses.fetches.back() {
+            if misses.fetches.len() >= FETCHES_A_MINUTE && now < *last + SPARE {
+                return Err(Missing::Unavailable);
+            }
             tokio::time::sleep_until(*last + PAUSE).await;
         }
         misses.fetches.push_back(Instant::now());

@@ -4,7 +4,7 @@
 //! repeated as it is within [`WINDOW`]: as with AWS itself, TLS is what keeps it from being seen.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{Method, Principal, unauthenticated, unrecognized};
 use crate::config::authentication::AccessKey;
 use crate::error::{Error, Result};
+use crate::upstream::UPSTREAM;
 
 /// How far the time of a request may be from ours.
 pub const WINDOW: Duration = Duration::from_secs(300);
@@ -60,10 +61,14 @@ struct Scope {
 impl AccessKeys {
     /// Reads the secrets from their files.
     pub fn new(given: &[AccessKey]) -> std::result::Result<Self, String> {
-        Ok(Self {
-            given: given.to_vec(),
-            keys: ArcSwap::from_pointee(read(given)?),
-        })
+        let (keys, problems) = read(given);
+        match problems.into_iter().next() {
+            Some((_, problem)) => Err(problem),
+            None => Ok(Self {
+                given: given.to_vec(),
+                keys: ArcSwap::from_pointee(keys),
+            }),
+        }
     }
 
     pub fn files(&self) -> Vec<PathBuf> {
@@ -73,18 +78,22 @@ impl AccessKeys {
             .collect()
     }
 
-    /// Reads the secrets again; if that fails, the last ones stay.
+    /// Reads the secrets again. What is not in its file any more is good no more: whoever takes a
+    /// secret away means that.
     pub fn reload(&self) {
-        match read(&self.given) {
-            Ok(keys) => {
-                self.keys.store(Arc::new(keys));
-                tracing::info!("the secrets of the access keys were read again");
-            }
-            Err(problem) => tracing::warn!(
+        let (keys, problems) = read(&self.given);
+        for (access_key_id, problem) in &problems {
+            tracing::error!(
+                access_key_id,
                 problem,
-                "the secrets of the access keys cannot be read; the last ones stay"
-            ),
+                "an access key is refused until its secret can be read"
+            );
         }
+        tracing::info!(
+            keys = keys.len(),
+            "the secrets of the access keys were read again"
+        );
+        self.keys.store(Arc::new(keys));
     }
 
     /// Reads what a request says of its signature.
@@ -97,6 +106,13 @@ impl AccessKeys {
             return Err(unrecognized(
                 "The security token included in the request is invalid: the access keys of this gateway have none.",
             ));
+        }
+        // Who could add it could have the operation done elsewhere.
+        if request.headers.contains_key(UPSTREAM) {
+            if !given.headers.contains(&UPSTREAM) {
+                return Err(unsigned(UPSTREAM));
+            }
+            one(&request.headers, UPSTREAM)?;
         }
         let date = one(&request.headers, "x-amz-date")?;
         check_date(date, now)?;
@@ -205,9 +221,7 @@ impl<'a> Given<'a> {
             ));
         }
         if let Some(name) = REQUIRED.iter().find(|name| !headers.contains(name)) {
-            return Err(mismatch(format!(
-                "'{name}' must be a 'SignedHeader' in the AWS Authorization."
-            )));
+            return Err(unsigned(name));
         }
         let signature = hex::decode(signature)
             .map_err(|_| incomplete("Signature must be hexadecimal digits."))?;
@@ -301,36 +315,100 @@ fn trimmed(value: &str) -> String {
     words.join(" ")
 }
 
-fn read(given: &[AccessKey]) -> std::result::Result<HashMap<String, Arc<Key>>, String> {
+type Keys = HashMap<String, Arc<Key>>;
+
+/// The keys whose secrets can be read, and what is wrong with the others, by the ids of the keys.
+fn read(given: &[AccessKey]) -> (Keys, Vec<(&str, String)>) {
+    let secrets = secrets(given);
+    let owners = owners(&secrets);
+    let (mut keys, mut problems) = (Keys::new(), Vec::new());
+    for (key, secret) in secrets {
+        match secret.and_then(|secret| alone(secret, &owners)) {
+            Ok(secret) => {
+                let principal = Arc::new(Principal {
+                    id: key.id.clone(),
+                    method: Method::AccessKey,
+                    roles: key.roles.clone(),
+                    scopes: key.scopes.clone(),
+                    attributes: key.attributes.clone(),
+                    expires: None,
+                });
+                let known = Arc::new(Key { secret, principal });
+                keys.insert(key.access_key_id.clone(), known);
+            }
+            Err(problem) => problems.push((key.access_key_id.as_str(), problem)),
+        }
+    }
+    (keys, problems)
+}
+
+/// What is wrong where keys have one secret, as far as their files can be read here.
+pub fn sharing(given: &[AccessKey]) -> Option<String> {
+    let secrets = secrets(given);
+    let owners = owners(&secrets);
+    let mut read = secrets.into_iter().filter_map(|(_, secret)| secret.ok());
+    read.find_map(|secret| alone(secret, &owners).err())
+}
+
+type Outcome<T> = std::result::Result<T, String>;
+
+fn secrets(given: &[AccessKey]) -> Vec<(&AccessKey, Outcome<Secret>)> {
     given
         .iter()
-        .map(|key| {
-            let path = key.secret_file.display();
-            let text = std::fs::read_to_string(&key.secret_file)
-                .map_err(|error| format!("cannot read the secret file {path}: {error}"))?;
-            let secret = text.trim();
-            if !SECRET_LENGTHS.contains(&secret.len()) {
-                return Err(format!(
-                    "the secret file {path} must hold {} to {} characters",
-                    SECRET_LENGTHS.start(),
-                    SECRET_LENGTHS.end()
-                ));
-            }
-            let principal = Principal {
-                id: key.id.clone(),
-                method: Method::AccessKey,
-                roles: key.roles.clone(),
-                scopes: key.scopes.clone(),
-                attributes: key.attributes.clone(),
-                expires: None,
-            };
-            let known = Key {
-                secret: Secret(secret.to_owned()),
-                principal: Arc::new(principal),
-            };
-            Ok((key.access_key_id.clone(), Arc::new(known)))
-        })
+        .map(|key| (key, Secret::read(&key.secret_file)))
         .collect()
+}
+
+/// The ids of the keys that have a secret, by its digest.
+type Owners<'a> = HashMap<[u8; 32], Vec<&'a str>>;
+
+fn owners<'a>(secrets: &[(&'a AccessKey, Outcome<Secret>)]) -> Owners<'a> {
+    let mut owners = Owners::new();
+    for (key, secret) in secrets {
+        if let Ok(secret) = secret {
+            let ids = owners.entry(secret.digest()).or_default();
+            ids.push(&key.access_key_id);
+        }
+    }
+    owners
+}
+
+/// The id of a key is not part of what its secret signs: who has the secret of two could be either.
+fn alone(secret: Secret, owners: &Owners<'_>) -> Outcome<Secret> {
+    match owners.get(&secret.digest()) {
+        Some(ids) if ids.len() > 1 => Err(format!(
+            "the access keys {} have the same secret, so that one could be taken for the other; give each its own",
+            ids.join(" and ")
+        )),
+        _ => Ok(secret),
+    }
+}
+
+impl Secret {
+    fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+
+    fn read(path: &Path) -> Outcome<Self> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the secret file {shown}: {error}"))?;
+        let secret = text.trim();
+        if !SECRET_LENGTHS.contains(&secret.len()) {
+            return Err(format!(
+                "the secret file {shown} must hold {} to {} characters",
+                SECRET_LENGTHS.start(),
+                SECRET_LENGTHS.end()
+            ));
+        }
+        Ok(Self(secret.to_owned()))
+    }
+}
+
+fn unsigned(name: &str) -> Error {
+    mismatch(format!(
+        "'{name}' must be a 'SignedHeader' in the AWS Authorization."
+    ))
 }
 
 fn incomplete(text: impl Into<String>) -> Error {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -31,8 +31,20 @@ impl Address {
 
     /// Whether two listeners cannot both open there.
     pub fn collides(&self, other: &Self) -> bool {
-        self == other && !matches!(self, Self::Tcp(address) if address.port() == 0)
+        match (self, other) {
+            (Self::Unix(one), Self::Unix(two)) => one == two || place(one) == place(two),
+            (Self::Tcp(one), Self::Tcp(two)) => one == two && one.port() != 0,
+            _ => false,
+        }
     }
+}
+
+/// Where a socket will be, by whatever path it is named. It is not there yet; its folder is.
+fn place(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let folder = path.parent()?;
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    Some(folder.join(path.file_name()?))
 }
 
 impl From<SocketAddr> for Address {

@@ -141,6 +141,12 @@ impl Connections {
                 "the owner must be able to connect: 0600, or wider",
             ));
         }
+        if self.unix_socket_mode.0 & 0o002 != 0 {
+            return Err(invalid(
+                "connections.unix-socket-mode",
+                "everybody on this machine could connect; 0660 lets a group",
+            ));
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, LONGEST_SPAN, Span, Upstream, invalid};
-use crate::api::{Class, Rpc};
+use crate::api::{Class, Operation, Rpc};
 
 /// The most that a count or a burst can be.
 const MOST: u32 = 1_000_000;
@@ -285,6 +285,22 @@ impl Limits {
                     return Err(invalid(NAME, problem));
                 }
             };
+            if whom.1.is_empty() {
+                let problem = format!("the {} has no name; name one", whom.0);
+                return Err(invalid(NAME, problem));
+            }
+            let nothing = Override {
+                principal: these.principal.clone(),
+                role: these.role.clone(),
+                ..Override::default()
+            };
+            if *these == nothing {
+                let problem = format!(
+                    "the one for the {} {:?} says no limit; give at least one, or leave it out",
+                    whom.0, whom.1
+                );
+                return Err(invalid(NAME, problem));
+            }
             if !seen.insert(whom) {
                 let problem = format!("there are two for the {} {:?}", whom.0, whom.1);
                 return Err(invalid(NAME, problem));
@@ -305,6 +321,10 @@ impl Limits {
             let Some(known) = Rpc::of(rpc) else {
                 return Err(invalid(NAME, format!("there is no rpc {rpc:?}")));
             };
+            if Operation::from_name(rpc).is_some_and(|operation| operation.policy().relieves) {
+                let problem = format!("{rpc} ends work and is never limited; leave it out");
+                return Err(invalid(NAME, problem));
+            }
             let bursts = self.overrides.iter().map(|these| match known.class {
                 Class::Read => these.read,
                 Class::Write => these.write,
@@ -441,7 +461,20 @@ mod tests {
             ("limits.overrides", "overrides = [{ calls = 1 }]"),
             (
                 "limits.overrides",
-                "overrides = [{ role = \"a\" }, { role = \"a\" }]",
+                "overrides = [{ role = \"a\", calls = 1 }, { role = \"a\", calls = 2 }]",
+            ),
+            ("limits.overrides", "overrides = [{ role = \"a\" }]"),
+            (
+                "limits.overrides",
+                "overrides = [{ role = \"\", calls = 1 }]",
+            ),
+            (
+                "limits.overrides",
+                "overrides = [{ principal = \"\", calls = 1 }]",
+            ),
+            (
+                "limits.costs",
+                "costs = { CancelServiceInstanceDeployment = 1 }",
             ),
             ("limits.upstream", "upstream = {}"),
         ] {

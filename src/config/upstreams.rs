@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Span, invalid, is_whole};
+use super::{ConfigError, Span, check_url, invalid};
 use crate::upstream::{self, Assume, Identities, Rule};
 
 /// An upstream that callers select by its name.
@@ -70,22 +70,15 @@ pub(super) fn check(
                 format!("{name:?} is no name: letters, digits, - and _"),
             ));
         }
-        if let Some(url) = &upstream.endpoint_url
-            && !is_whole(url)
-        {
-            return Err(invalid(
-                "upstreams",
-                format!("{name}: endpoint-url: {url:?} is no URL like https://proton.example"),
-            ));
+        if let Some(url) = &upstream.endpoint_url {
+            check_url(url, "https://proton.example").map_err(|problem| {
+                invalid("upstreams", format!("{name}: endpoint-url: {problem}"))
+            })?;
         }
     }
-    if let Some(url) = sts_endpoint_url
-        && !is_whole(url)
-    {
-        return Err(invalid(
-            "sts-endpoint-url",
-            format!("{url:?} is no URL like https://sts.example"),
-        ));
+    if let Some(url) = sts_endpoint_url {
+        check_url(url, "https://sts.example")
+            .map_err(|problem| invalid("sts-endpoint-url", problem))?;
     }
     rules.iter().try_for_each(|rule| {
         rule.check(upstreams)
@@ -100,6 +93,7 @@ impl AssumeRole {
         {
             return Err(format!("upstream: there is no [upstreams.{name}]"));
         }
+        self.check_whom()?;
         let Some(arn) = &self.role_arn else {
             let own = Self {
                 principal: self.principal.clone(),
@@ -113,9 +107,7 @@ impl AssumeRole {
                 Err("role-arn is missing; what else is said of the session needs it".to_owned())
             };
         };
-        let parts: Vec<_> = arn.splitn(6, ':').collect();
-        if !matches!(parts[..], ["arn", _, "iam", "", account, role] if account.len() == 12 && role.starts_with("role/"))
-        {
+        if !is_role(arn) {
             return Err(format!(
                 "role-arn: {arn:?} is no ARN like arn:aws:iam::123456789012:role/proton"
             ));
@@ -133,6 +125,29 @@ impl AssumeRole {
             if !upstream::is_whole(text) {
                 return Err(format!("{text:?} has a brace without the other one"));
             }
+        }
+        Ok(())
+    }
+
+    fn check_whom(&self) -> Result<(), String> {
+        if let Some(pattern) = &self.principal {
+            let before = pattern.strip_suffix('*').unwrap_or(pattern);
+            if pattern.is_empty() || before.contains('*') {
+                return Err(format!(
+                    "principal: {pattern:?} must be an id, with at most one * at its end"
+                ));
+            }
+        }
+        if self.role.as_deref() == Some("") {
+            return Err(
+                "role: nobody has a role without a name; name one, or leave it out".to_owned(),
+            );
+        }
+        if self.principal.is_none() && self.role.is_none() && self.upstream.is_none() {
+            return Err(
+                "a rule says nothing of whom it is for; name principal, role or upstream, or say principal = \"*\" if it is for everybody"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
@@ -157,6 +172,20 @@ impl AssumeRole {
     }
 }
 
+fn is_role(arn: &str) -> bool {
+    let parts: Vec<_> = arn.splitn(6, ':').collect();
+    let ["arn", partition, "iam", "", account, role] = parts[..] else {
+        return false;
+    };
+    let name = role.strip_prefix("role/").unwrap_or_default();
+    partition.starts_with("aws")
+        && account.len() == 12
+        && account.bytes().all(|byte| byte.is_ascii_digit())
+        && !name.is_empty()
+        && !name.ends_with('/')
+        && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// What the configuration says of who is asked as whom.
 pub(super) fn identities(
     upstreams: &BTreeMap<String, NamedUpstream>,
@@ -164,4 +193,80 @@ pub(super) fn identities(
 ) -> Identities {
     let names: BTreeSet<_> = upstreams.keys().cloned().collect();
     Identities::new(names, rules.iter().map(AssumeRole::rule).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Options};
+    use super::*;
+
+    const KNOWN: &str = "upstream = \"aws\"\n[authentication]\nmethods = [\"token\"]\n\
+        [[authentication.tokens]]\nid = \"ci\"\n\
+        hash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    const ARN: &str = "role-arn = \"arn:aws:iam::123456789012:role/proton/ci\"";
+
+    fn from_file(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(Options::default(), Some(file.path()))
+    }
+
+    #[test]
+    fn a_rule_that_could_not_be_meant_is_refused_with_what_to_do() {
+        for (rule, what) in [
+            (String::new(), "principal = \"*\""),
+            (ARN.to_owned(), "principal = \"*\""),
+            (format!("principal = \"\"\n{ARN}"), "principal: "),
+            (format!("principal = \"a*b*\"\n{ARN}"), "principal: "),
+            (format!("principal = \"*a\"\n{ARN}"), "principal: "),
+            (format!("role = \"\"\n{ARN}"), "role: "),
+            (
+                format!(
+                    "role = \"a\"\n{}",
+                    ARN.replace("123456789012", "abcdefghijkl")
+                ),
+                "role-arn: ",
+            ),
+            (
+                format!("role = \"a\"\n{}", ARN.replace("proton/ci", "")),
+                "role-arn: ",
+            ),
+            (
+                format!("role = \"a\"\n{}", ARN.replace("/ci", "/")),
+                "role-arn: ",
+            ),
+        ] {
+            let error = from_file(&format!("{KNOWN}[[assume-role]]\n{rule}")).unwrap_err();
+            let error = error.to_string();
+            assert!(error.starts_with("assume-role: "), "{rule}: {error}");
+            assert!(error.contains(what), "{rule}: {error}");
+        }
+        for whom in ["principal = \"*\"", "principal = \"a*\"", "role = \"a\""] {
+            from_file(&format!("{KNOWN}[[assume-role]]\n{whom}\n{ARN}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn rules_without_known_callers_are_refused() {
+        let rule = format!("upstream = \"aws\"\n[[assume-role]]\nprincipal = \"ci\"\n{ARN}");
+        let error = from_file(&rule).unwrap_err().to_string();
+        assert!(error.starts_with("assume-role: "), "{error}");
+        assert!(error.contains("[authentication]"), "{error}");
+    }
+
+    #[test]
+    fn the_examples_of_the_documentation_are_accepted() {
+        let text = include_str!("../../docs/security/upstream.md");
+        let blocks: Vec<&str> = text
+            .split("```toml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split_once("```").map(|(block, _)| block))
+            .collect();
+        let config = from_file(&format!(
+            "{}\n{}",
+            blocks.concat(),
+            KNOWN.replace("upstream = \"aws\"", "")
+        ));
+        assert_eq!(config.unwrap().assume_role.len(), 3);
+    }
 }

@@ -104,6 +104,45 @@ async fn a_certificate_that_no_rule_matches_is_nobodys() {
 }
 
 #[tokio::test]
+async fn a_uri_that_leads_elsewhere_than_it_begins_is_nobodys() {
+    for path in [
+        "ns/ci/../admin",
+        "./ns",
+        "ns/..",
+        "ns/%2e%2E/admin",
+        "ns/.%2e",
+        "ns/..?a",
+    ] {
+        let name = format!("spiffe://example.org/{path}");
+        let error = known(&certificate(&[uri(&name)], &[])).await.unwrap_err();
+        assert!(error.message.contains("\"..\""), "{name}: {error}");
+    }
+    for path in ["ns/...", "ns/.hidden", "ns/a..b", "ns/a."] {
+        let name = format!("spiffe://example.org/{path}");
+        assert_eq!(
+            known(&certificate(&[uri(&name)], &[])).await.unwrap().id,
+            name
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_id_is_nobodys() {
+    let long = format!("build-{}", "a".repeat(crate::auth::MAX_ID));
+    for name in [
+        uri("spiffe://example.org/a\nb"),
+        uri("spiffe://example.org/\0"),
+        dns(&long),
+    ] {
+        let error = known(&certificate(&[name.clone()], &[])).await.unwrap_err();
+        assert!(
+            error.message.contains("too long or has"),
+            "{name:?}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_is_good_only_in_its_time_also_if_it_is_known_already() {
     let certificates = rules();
     let leaf = certificate(&[dns("build-1")], &[]);

@@ -152,6 +152,10 @@ async fn a_token_that_is_wrong_is_refused_with_the_reason() {
             "the token's subject is too long or has control characters",
         ),
         (
+            json!({"sub": "a\u{202e}b"}),
+            "the token's subject is too long or has control characters",
+        ),
+        (
             json!({"sub": "x".repeat(500)}),
             "the token's subject is too long or has control characters",
         ),

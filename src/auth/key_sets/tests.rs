@@ -85,18 +85,39 @@ async fn a_key_that_was_not_there_is_not_looked_for_again_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_makes_up_keys_costs_the_issuer_a_few_fetches_a_minute() {
+async fn whoever_makes_up_keys_costs_the_issuer_a_few_fetches_and_no_caller_its_new_key() {
     let shelf = Shelf::of(&[Signer::new("a").jwk()]);
     let set = set(&shelf).await;
+    let mut unknown = 0;
     for made_up in 0..1000 {
-        let missing = set.find(Some(&made_up.to_string()), ES256).await.err();
-        assert_eq!(missing, Some(Missing::Unknown));
+        match set.find(Some(&made_up.to_string()), ES256).await.err() {
+            Some(Missing::Unknown) => unknown += 1,
+            other => assert_eq!(other, Some(Missing::Unavailable), "{made_up}"),
+        }
     }
+    assert_eq!(
+        unknown, FETCHES_A_MINUTE,
+        "only a fetch says what is unknown"
+    );
     assert_eq!(shelf.fetches(), 1 + FETCHES_A_MINUTE);
     assert!(set.find(Some("a"), ES256).await.is_ok());
-    tokio::time::sleep(MINUTE + PAUSE).await;
     shelf.show(&[Signer::new("new").jwk()]);
+    let early = set.find(Some("new"), ES256).await.err();
+    assert_eq!(early, Some(Missing::Unavailable), "it may be sent again");
+    tokio::time::sleep(SPARE).await;
     assert!(set.find(Some("new"), ES256).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn made_up_keys_without_end_cost_one_fetch_in_ten_seconds() {
+    let shelf = Shelf::of(&[Signer::new("a").jwk()]);
+    let set = set(&shelf).await;
+    for made_up in 0..3000 {
+        drop(set.find(Some(&made_up.to_string()), ES256).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let fetches = shelf.fetches();
+    assert!((1 + 30..=1 + 6 + 31).contains(&fetches), "{fetches}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
 use crate::error::ErrorKind;
+use crate::upstream::UPSTREAM;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
@@ -225,6 +226,27 @@ fn a_target_that_is_not_signed_is_refused() {
 }
 
 #[test]
+fn an_upstream_that_is_named_must_be_signed_and_be_one() {
+    let mut added = Signing::default().request();
+    let payments = HeaderValue::from_static("payments");
+    added.headers.insert(UPSTREAM, payments.clone());
+    let begins = "InvalidSignatureException: 'proton-upstream' must be a 'SignedHeader'";
+    assert_refused(prove(&added, BODY, now()), begins);
+
+    let named = Signing {
+        headers: [&Signing::default().headers[..], &[(UPSTREAM, "payments")]].concat(),
+        ..Signing::default()
+    };
+    let mut request = named.request();
+    prove(&request, BODY, now()).unwrap();
+    request.headers.append(UPSTREAM, payments);
+    assert_refused(prove(&request, BODY, now()), "IncompleteSignatureException");
+    let mut without = named.request();
+    without.headers.remove(UPSTREAM);
+    assert_refused(prove(&without, BODY, now()), "IncompleteSignatureException");
+}
+
+#[test]
 fn a_header_that_says_too_little_is_incomplete() {
     let request = Signing::default().request();
     let whole = request.headers["authorization"].to_str().unwrap();
@@ -274,25 +296,55 @@ fn a_header_that_says_too_little_is_incomplete() {
     assert_refused(prove(&query, BODY, now()), "IncompleteSignatureException");
 }
 
-#[test]
-fn a_secret_is_read_again_and_a_file_that_is_gone_leaves_the_last_one() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), SECRET).unwrap();
-    let mut given = keys().given;
-    given[0].secret_file = file.path().to_owned();
-    let keys = AccessKeys::new(&given).unwrap();
-    let request = Signing::default().request();
+/// Whether what a secret has signed is proven by these keys.
+fn proves(keys: &AccessKeys, key: &'static str, secret: &'static str) -> bool {
+    let request = Signing {
+        key,
+        secret,
+        ..Signing::default()
+    }
+    .request();
     let authorization = request.headers["authorization"].to_str().unwrap();
-    let proven = || {
-        keys.begin(&request, authorization, now())
-            .and_then(|signed| signed.prove(BODY))
-    };
-    std::fs::write(file.path(), "short").unwrap();
+    keys.begin(&request, authorization, now())
+        .and_then(|signed| signed.prove(BODY))
+        .is_ok()
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_again_ends_its_key_and_the_other_keys_rotate() {
+    const OTHER: &str = "the secret of another caller";
+    const NEW: &str = "a new secret of the first caller";
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+    let mut given = [keys().given, keys().given].concat();
+    given[0].secret_file.clone_from(&first);
+    given[1].secret_file.clone_from(&second);
+    given[1].access_key_id = "AKIDOTHER".to_owned();
+    std::fs::write(&first, SECRET).unwrap();
+    std::fs::write(&second, OTHER).unwrap();
+    let keys = AccessKeys::new(&given).unwrap();
+    assert!(proves(&keys, "AKIDOTHER", OTHER));
+
+    std::fs::remove_file(&second).unwrap();
+    std::fs::write(&first, NEW).unwrap();
     keys.reload();
-    assert!(proven().is_ok());
-    std::fs::write(file.path(), "a new secret of that caller").unwrap();
+    assert!(proves(&keys, "AKIDEXAMPLE", NEW), "the first was not read");
+    assert!(!proves(&keys, "AKIDEXAMPLE", SECRET));
+    assert!(!proves(&keys, "AKIDOTHER", OTHER), "its file is gone");
+    assert!(AccessKeys::new(&given).is_err(), "a start needs all files");
+
+    std::fs::write(&second, OTHER).unwrap();
     keys.reload();
-    assert!(proven().is_err());
-    file.close().unwrap();
-    assert!(AccessKeys::new(&given).is_err());
+    assert!(proves(&keys, "AKIDOTHER", OTHER), "its file is back");
+    std::fs::write(&second, NEW).unwrap();
+    keys.reload();
+    assert!(
+        !proves(&keys, "AKIDEXAMPLE", NEW),
+        "it is another's as well"
+    );
+    assert!(!proves(&keys, "AKIDOTHER", NEW), "it is another's as well");
+    std::fs::write(&second, "short").unwrap();
+    keys.reload();
+    assert!(proves(&keys, "AKIDEXAMPLE", NEW), "it is its own again");
+    assert!(!proves(&keys, "AKIDOTHER", OTHER), "it is not in its file");
 }

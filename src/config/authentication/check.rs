@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use super::{Authentication, CertificateRule, Issuer, Proof};
 use crate::api::Rpc;
+use crate::auth::is_id;
+use crate::auth::sigv4;
 use crate::auth::template::Template;
-use crate::config::{ConfigError, invalid, is_whole};
+use crate::config::{ConfigError, check_url, invalid};
 
 /// All of them are kept in memory.
 const MAX_TOKENS: usize = 10_000;
 /// The longest name of a role, id or attribute.
 const MAX_NAME: usize = 256;
+/// Claims that do not tell bearers apart.
+const OF_ALL: [&str; 5] = ["iss", "aud", "exp", "nbf", "iat"];
 const LONGEST_SKEW: Duration = Duration::from_secs(300);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
 const REFRESHES: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(24 * 3600)];
@@ -134,7 +138,27 @@ impl Authentication {
             check_given(name, &key.roles, &key.attributes)?;
             check_scopes(name, &key.scopes)?;
         }
-        Ok(())
+        // Files that are not on this machine are for the start to complain of.
+        match sigv4::sharing(&self.access_keys) {
+            Some(problem) => Err(invalid(name, problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what is to be proven in a way that is not open.
+    pub(in crate::config) fn check_ways(
+        &self,
+        aws_door: bool,
+        certificates: bool,
+    ) -> Result<(), ConfigError> {
+        let problem = if self.methods.contains(&Proof::AccessKey) && !aws_door {
+            "access-key is for the AWS door, which is off; open it by aws-listen, or leave the method out"
+        } else if self.methods == [Proof::Certificate] && !certificates {
+            "clients are not asked for certificates, so nobody could be known; set client-ca-file and client-certificates in [tls], or add a method"
+        } else {
+            return Ok(());
+        };
+        Err(invalid("authentication.methods", problem))
     }
 }
 
@@ -154,20 +178,30 @@ impl CertificateRule {
                 format!("{pattern:?} must be a name, with at most one * at its end"),
             ));
         }
-        // spiffe://example* would be spiffe://example.elsewhere too.
-        if before.len() < pattern.len()
-            && let Some((_, rest)) = before.split_once("://")
-            && !rest.contains('/')
-        {
+        let open = before.len() < pattern.len();
+        if open && word == "uri" && !is_of_one_domain(before) {
             return Err(invalid(
                 name,
-                format!("{pattern:?} leaves the trust domain open; end it with /*"),
+                format!("{pattern:?} leaves the trust domain open; name it, and end it with /*"),
             ));
         }
         if let Some(id) = &self.id {
             check_template(name, id, |placeholder| placeholder == word)?;
         }
         check_given(name, &self.roles, &self.attributes)
+    }
+}
+
+/// Whether whatever begins like this is of the same authority: spiffe://example could go on as
+/// spiffe://example.elsewhere.
+fn is_of_one_domain(beginning: &str) -> bool {
+    match beginning.split_once(':') {
+        Some((_, rest)) if rest.starts_with('/') => rest
+            .strip_prefix("//")
+            .and_then(|rest| rest.split_once('/'))
+            .is_some_and(|(domain, _)| !domain.is_empty()),
+        Some((scheme, rest)) => scheme != "spiffe" && !rest.is_empty(),
+        None => false,
     }
 }
 
@@ -189,7 +223,7 @@ impl Issuer {
             ));
         }
         match (&self.jwks_url, &self.jwks_file) {
-            (Some(url), None) => check_url(url)?,
+            (Some(url), None) => check_jwks_url(url)?,
             (None, Some(_)) if self.ca_file.is_some() || self.bearer_token_file.is_some() => {
                 return Err(invalid(
                     "authentication.jwt.issuers.jwks-file",
@@ -223,7 +257,19 @@ impl Issuer {
                 "more than 0 and at most 366days",
             ));
         }
-        check_template("authentication.jwt.issuers.id", &self.id, |_| true)?;
+        let id = "authentication.jwt.issuers.id";
+        check_template(id, &self.id, |_| true)?;
+        let template = Template::parse(&self.id).map_err(|problem| invalid(id, problem))?;
+        let tells = |claim: &str| !OF_ALL.contains(&claim.strip_prefix('/').unwrap_or(claim));
+        if !template.placeholders().any(tells) {
+            return Err(invalid(
+                id,
+                format!(
+                    "{:?} would make all bearers one; add a claim that tells them apart, like {{sub}}",
+                    self.id
+                ),
+            ));
+        }
         let granted = "authentication.jwt.issuers.grants";
         for grant in &self.grants {
             check_names(granted, [&grant.claim])?;
@@ -233,13 +279,12 @@ impl Issuer {
     }
 }
 
-fn check_url(url: &str) -> Result<(), ConfigError> {
+fn check_jwks_url(url: &str) -> Result<(), ConfigError> {
     let name = "authentication.jwt.issuers.jwks-url";
-    let parsed = url.parse::<http::Uri>().ok().filter(|_| is_whole(url));
-    let Some(parsed) = parsed else {
-        let problem = format!("{url:?} is no URL like https://issuer.example/jwks");
-        return Err(invalid(name, problem));
-    };
+    check_url(url, "https://issuer.example/jwks").map_err(|problem| invalid(name, problem))?;
+    let parsed: http::Uri = url
+        .parse()
+        .map_err(|_| invalid(name, "this is no URL like https://issuer.example/jwks"))?;
     let host = parsed.host().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']');
     let local = host == "localhost"
@@ -290,7 +335,7 @@ fn check_names<'a>(
     names: impl IntoIterator<Item = &'a String>,
 ) -> Result<(), ConfigError> {
     for given in names {
-        if !(1..=MAX_NAME).contains(&given.len()) || given.contains(char::is_control) {
+        if given.len() > MAX_NAME || !is_id(given) {
             return Err(invalid(
                 name,
                 format!("{given:?} must have 1 to {MAX_NAME} bytes and no control characters"),

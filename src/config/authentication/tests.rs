@@ -140,6 +140,15 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
             issuer(&format!("{file}refresh = \"1s\"")),
         ),
         ("jwt.issuers.id", issuer(&format!("{file}id = \"{{sub\""))),
+        ("jwt.issuers.id", issuer(&format!("{file}id = \"admin\""))),
+        (
+            "jwt.issuers.id",
+            issuer(&format!("{file}id = \"{{iss}}#{{aud}}{{/exp}}\"")),
+        ),
+        (
+            "tokens",
+            token(&format!("hash = \"{HASH}\"")).replace("\"ci\"", "\"c\\u202Ei\""),
+        ),
         (
             "tokens",
             token(&format!("hash = \"{HASH}\"\nscopes = [\"reads\"]")),
@@ -150,6 +159,11 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
         ),
         ("certificate.rules", rule("uri = \"spiffe://example*\"")),
         ("certificate.rules", rule("uri = \"*\"")),
+        ("certificate.rules", rule("uri = \"s*\"")),
+        ("certificate.rules", rule("uri = \"spiffe:*\"")),
+        ("certificate.rules", rule("uri = \"spiffe:/*\"")),
+        ("certificate.rules", rule("uri = \"spiffe://*\"")),
+        ("certificate.rules", rule("uri = \"spiffe:///*\"")),
         ("certificate.rules", rule("dns = \"*.example\"")),
         ("certificate.rules", rule("dns = \"a\"\nsubject = \"CN=a\"")),
         ("certificate.rules", rule("dns = \"a\"\nid = \"{uri}\"")),
@@ -163,6 +177,47 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
         "{audiences}jwks-url = \"http://[::1]:8080/jwks\""
     )))
     .unwrap();
+}
+
+#[test]
+fn a_method_that_no_listener_can_take_is_refused() {
+    let keys = "[authentication]\nmethods = [\"access-key\"]\n[[authentication.access-keys]]\n\
+                access-key-id = \"AKIDEXAMPLE\"\nsecret-file = \"/no/such\"\nid = \"ci\"\n";
+    from_file(keys).unwrap();
+    for (text, key) in [
+        (format!("aws-listen = \"off\"\n{keys}"), "aws-listen"),
+        (rule("dns = \"a\""), "client-certificates"),
+    ] {
+        let error = from_file(&text).unwrap_err().to_string();
+        assert!(error.starts_with("authentication.methods: "), "{error}");
+        assert!(error.contains(key), "{error}");
+    }
+}
+
+#[test]
+fn two_access_keys_with_one_secret_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, same, other] = ["one", "same", "other"].map(|name| folder.path().join(name));
+    std::fs::write(&one, "the secret of a caller").unwrap();
+    std::fs::write(&same, "the secret of a caller\n").unwrap();
+    std::fs::write(&other, "the secret of another").unwrap();
+    let both = |second: &std::path::Path| {
+        from_file(&format!(
+            "[authentication]\nmethods = [\"access-key\"]\n\
+             [[authentication.access-keys]]\naccess-key-id = \"AKIDA\"\nsecret-file = {one:?}\nid = \"a\"\n\
+             [[authentication.access-keys]]\naccess-key-id = \"AKIDB\"\nsecret-file = {second:?}\nid = \"b\"\n",
+        ))
+    };
+    both(&other).unwrap();
+    for second in [&one, &same] {
+        let error = both(second).unwrap_err().to_string();
+        assert!(error.starts_with("authentication.access-keys: "), "{error}");
+        assert!(
+            error.contains("AKIDA") && error.contains("AKIDB"),
+            "{error}"
+        );
+        assert!(!error.contains("of a caller"), "{error}");
+    }
 }
 
 #[test]
