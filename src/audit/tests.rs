@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tower::ServiceExt;
@@ -308,7 +308,8 @@ async fn events_and_strangers_are_put_down_too() {
 #[tokio::test]
 async fn denials_push_no_other_record_out_of_its_file() {
     let book = Book::open("max-size = \"1KiB\"\nkeep = 1");
-    book.audit.event("policies-reloaded", serde_json::Value::Null);
+    book.audit
+        .event("policies-reloaded", serde_json::Value::Null);
     for _ in 0..100 {
         let peer = Peer::default();
         book.audit.unauthenticated(Door::Aws, &peer, "id", None);
