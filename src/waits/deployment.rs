@@ -4,7 +4,7 @@ use super::Waits;
 use crate::api::{Request, Response, pb};
 use crate::auth::Principal;
 use crate::edge::Arrival;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::{Call, Door};
 use crate::upstream::Identity;
 
@@ -33,7 +33,8 @@ impl Waits {
         };
         match self.ask(Request::GetDeployment(request), identity).await {
             Ok(Response::GetDeployment(found)) => Ok(found.deployment),
-            Err(error) if error.is_not_found() => Ok(None),
+            // What will not be answered differently later.
+            Err(error) if error.is_refusal() || is_denied(&error) => Ok(None),
             Err(error) => Err(error),
             Ok(_) => Err(Error::internal("the backend answered another operation")),
         }
@@ -61,6 +62,13 @@ impl Waits {
             _ => Vec::new(),
         })
     }
+}
+
+fn is_denied(error: &Error) -> bool {
+    matches!(
+        *error.kind,
+        ErrorKind::AccessDenied { .. } | ErrorKind::UnknownOperation
+    )
 }
 
 /// The resource in the response of a poll.

@@ -263,7 +263,8 @@ impl Waiting {
         match &seen.outcome {
             Ok(response) => {
                 self.polled_at = Some(seen.at);
-                self.degraded = false;
+                // Where another has taken the place, it is the record that cannot be read.
+                self.degraded &= self.replaced;
                 self.last = Some(Arc::clone(&seen));
                 self.state(response, skipped).await;
             }

