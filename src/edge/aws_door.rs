@@ -191,11 +191,15 @@ fn unknown(message: impl Into<String>) -> Error {
 }
 
 fn target(headers: &HeaderMap) -> Result<Operation, Error> {
-    let target = headers.get("x-amz-target").ok_or_else(|| {
+    let mut targets = headers.get_all("x-amz-target").iter();
+    let target = targets.next().ok_or_else(|| {
         unknown(format!(
             "the header X-Amz-Target is missing; it must be {TARGET}<Operation>"
         ))
     })?;
+    if targets.next().is_some() {
+        return Err(unknown("there is more than one X-Amz-Target; send one"));
+    }
     target
         .to_str()
         .ok()
@@ -209,8 +213,14 @@ fn target(headers: &HeaderMap) -> Result<Operation, Error> {
 }
 
 fn content_type(headers: &HeaderMap) -> Result<(), Error> {
-    let essence = headers
-        .get(header::CONTENT_TYPE)
+    let mut given = headers.get_all(header::CONTENT_TYPE).iter();
+    let first = given.next();
+    if given.next().is_some() {
+        return Err(Error::unreadable(
+            "there is more than one content type; send one",
+        ));
+    }
+    let essence = first
         .and_then(|value| value.to_str().ok())
         .map(|value| value.split(';').next().unwrap_or_default().trim());
     match essence {
