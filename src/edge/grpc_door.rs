@@ -29,12 +29,11 @@ use crate::deploy::Deploys;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Door, Gateway};
 use crate::pages::Paginator;
+use crate::server::PROBES;
 use crate::waits::Waits;
 
 /// How long after its deadline a call is left to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
-/// What is answered to anybody: whoever balances load has no credential.
-const OPEN: &str = "/grpc.health.v1.Health/";
 
 /// All services of the gRPC door.
 pub fn routes(
@@ -126,7 +125,8 @@ where
                 return Box::pin(std::future::ready(Ok(refusal)));
             }
         };
-        let open = request.uri().path().starts_with(OPEN);
+        // Answered to anybody: whoever balances load has no credential.
+        let open = request.uri().path().starts_with(PROBES);
         let authenticator = self.authenticator.clone().filter(|_| !open);
         let audit = self.audit.clone();
         // The one that is ready.
