@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use proton_gateway::auth::Principal;
 use proton_gateway::edge::aws_door::AwsDoor;
 use proton_gateway::edge::budget::{self, Budget};
 use proton_gateway::error::Error;
