@@ -36,6 +36,9 @@ use crate::config::Connections;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long calls in flight may go on after the program was told to stop.
 pub const DRAIN: Duration = Duration::from_secs(10);
+/// How the paths begin of requests for the health. They are answered to anybody, so they are no calls
+/// that keep a connection.
+pub const PROBES: &str = "/grpc.health.v1.Health/";
 
 /// Tells all parts of the program to stop. Clones tell the same.
 #[derive(Debug, Clone)]

@@ -16,7 +16,8 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde_json::Value;
 use tower::Service;
 
-use super::{Arrival, MAX_REQUEST_BYTES, budget, status};
+use super::budget::{self, Share};
+use super::{Arrival, MAX_REQUEST_BYTES, status};
 use crate::api::{self, Operation};
 use crate::auth::{Authenticator, Identified};
 use crate::error::{Error, ErrorKind};
@@ -75,11 +76,9 @@ impl AwsDoor {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        // Given back when the call is answered.
-        let share = self.gateway.budget().share(budget::REQUEST)?;
-        let request = request.map(|body| share.meter(body));
-        // A body that never comes must not keep its connection for ever.
-        let request = tokio::time::timeout_at(
+        // A body that never comes must not keep its connection for ever. The share is given back when
+        // the call is answered.
+        let (request, _share) = tokio::time::timeout_at(
             arrival.deadline.into(),
             self.read_authenticated(request, arrival),
         )
@@ -94,34 +93,46 @@ impl AwsDoor {
         &self,
         request: Request<B>,
         arrival: &mut Arrival,
-    ) -> Result<api::Request, Error>
+    ) -> Result<(api::Request, Share), Error>
     where
-        B: Body + Send,
+        B: Body + Send + Unpin,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if request.method() != Method::POST || request.uri().path() != "/" {
             return Err(unknown("calls are made with POST /"));
         }
+        let budget = self.gateway.budget();
         let Some(authenticator) = &self.authenticator else {
-            let (operation, body) = read(request).await?;
-            return parse(operation, &body);
+            let share = budget.share(&arrival.principal, budget::REQUEST)?;
+            let (operation, body) = read(request.map(|body| share.meter(body))).await?;
+            return Ok((parse(operation, &body)?, share));
         };
         let rpc = target(request.headers()).ok().map(Operation::name);
         let audit = self.gateway.guards().audit.as_ref();
         let refused = |error| super::refused(error, Door::Aws, rpc, arrival, audit);
         let (parts, body) = request.into_parts();
-        let identified = authenticator
-            .identify_signed(&parts, &arrival.peer)
-            .await
+        let identified = budget
+            .prove(authenticator.identify_signed(&parts, &arrival.peer))
+            .await?
             .map_err(refused)?;
+        // Who has signed the body is a stranger until all of it is there.
+        let share = match &identified {
+            Identified::Known(principal) => budget.share(principal, budget::REQUEST)?,
+            Identified::Signed(_) => budget.of_stranger()?,
+        };
+        let body = share.meter(body);
         let (operation, body) = read(Request::from_parts(parts, body)).await?;
-        let principal = match identified {
-            Identified::Known(principal) => principal,
-            Identified::Signed(signed) => signed.prove(&body).map_err(refused)?,
+        let (principal, share) = match identified {
+            Identified::Known(principal) => (principal, share),
+            Identified::Signed(signed) => {
+                let principal = signed.prove(&body).map_err(refused)?;
+                let share = budget.share(&principal, share.bytes())?;
+                (principal, share)
+            }
         };
         arrival.principal = principal;
-        parse(operation, &body)
+        Ok((parse(operation, &body)?, share))
     }
 }
 
@@ -181,6 +192,10 @@ fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         ));
     }
     match error.downcast::<Error>() {
+        // As for a body that goes on, but not in time.
+        Ok(ours) if matches!(*ours.kind, ErrorKind::DeadlineExceeded) => {
+            Error::unreadable(ours.message)
+        }
         Ok(ours) => *ours,
         Err(_) => Error::unreadable("the body ended early"),
     }
@@ -191,11 +206,15 @@ fn unknown(message: impl Into<String>) -> Error {
 }
 
 fn target(headers: &HeaderMap) -> Result<Operation, Error> {
-    let target = headers.get("x-amz-target").ok_or_else(|| {
+    let mut targets = headers.get_all("x-amz-target").iter();
+    let target = targets.next().ok_or_else(|| {
         unknown(format!(
             "the header X-Amz-Target is missing; it must be {TARGET}<Operation>"
         ))
     })?;
+    if targets.next().is_some() {
+        return Err(unknown("there is more than one X-Amz-Target; send one"));
+    }
     target
         .to_str()
         .ok()
@@ -209,8 +228,14 @@ fn target(headers: &HeaderMap) -> Result<Operation, Error> {
 }
 
 fn content_type(headers: &HeaderMap) -> Result<(), Error> {
-    let essence = headers
-        .get(header::CONTENT_TYPE)
+    let mut given = headers.get_all(header::CONTENT_TYPE).iter();
+    let first = given.next();
+    if given.next().is_some() {
+        return Err(Error::unreadable(
+            "there is more than one content type; send one",
+        ));
+    }
+    let essence = first
         .and_then(|value| value.to_str().ok())
         .map(|value| value.split(';').next().unwrap_or_default().trim());
     match essence {

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::budget::Budget;
+use super::budget::{Budget, Metered, Share};
 use super::gateway_service::Own;
 use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
 use crate::api::health::health_server::HealthServer;
@@ -29,12 +30,16 @@ use crate::deploy::Deploys;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Door, Gateway};
 use crate::pages::Paginator;
+use crate::server::PROBES;
 use crate::waits::Waits;
 
 /// How long after its deadline a call is left to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
-/// What is answered to anybody: whoever balances load has no credential.
-const OPEN: &str = "/grpc.health.v1.Health/";
+/// How long the message of a request for the health may take, and how long it may be.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_HEALTH_BYTES: usize = 1024;
+/// Streams on which a client asks whenever it likes.
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// All services of the gRPC door.
 pub fn routes(
@@ -71,9 +76,17 @@ pub fn routes(
             PaginatorServiceServer::new(pages).max_decoding_message_size(MAX_REQUEST_BYTES),
         )
         .add_service(GatewayServiceServer::new(own).max_decoding_message_size(MAX_REQUEST_BYTES))
-        .add_service(HealthServer::new(health))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(HealthServer::new(health).max_decoding_message_size(MAX_HEALTH_BYTES))
+        .add_service(
+            reflection()
+                .build_v1()?
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()?
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
         .prepare(),
     })
 }
@@ -123,62 +136,69 @@ where
         }
         let mut arrival = Arrival::of(request.headers(), request.extensions());
         let request_id = arrival.request_id.clone();
-        let end = arrival.deadline + GRACE;
-        let share = match self.budget.share(at_first(request.headers())) {
-            Ok(share) => share,
-            Err(error) => {
-                let refusal = status::of(&error, None, &request_id).into_http();
-                return Box::pin(std::future::ready(Ok(refusal)));
-            }
-        };
-        let open = request.uri().path().starts_with(OPEN);
+        let mut end = Instant::from(arrival.deadline + GRACE);
+        // Answered to anybody: whoever balances load has no credential.
+        let open = request.uri().path().starts_with(PROBES);
+        if open {
+            end = end.min(Instant::now() + HEALTH_PATIENCE);
+        }
+        let budget = self.budget.clone();
         let authenticator = self.authenticator.clone().filter(|_| !open);
         let audit = self.audit.clone();
         // The one that is ready.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
+            let refusal = |error: &Error| Ok(status::of(error, None, &request_id).into_http());
             if let Some(authenticator) = authenticator {
-                match authenticator
-                    .identify(request.headers(), &arrival.peer)
-                    .await
-                {
-                    Ok(principal) => arrival.principal = principal,
-                    Err(error) => {
+                let proof = authenticator.identify(request.headers(), &arrival.peer);
+                match budget.prove(proof).await {
+                    Ok(Ok(principal)) => arrival.principal = principal,
+                    Err(busy) => return refusal(&busy),
+                    Ok(Err(error)) => {
                         // Of any length and kind, but what no rpc is called is not put down.
                         let rpc = request.uri().path().rsplit('/').next();
                         let rpc = rpc.and_then(Rpc::of).map(|rpc| rpc.method);
                         let audit = audit.as_ref();
                         let error = super::refused(error, Door::Grpc, rpc, &arrival, audit);
-                        return Ok(status::of(&error, None, &request_id).into_http());
+                        return refusal(&error);
                     }
                 }
                 // Nobody after this needs it, or might show it.
                 request.headers_mut().remove(header::AUTHORIZATION);
             }
+            let share = match open {
+                true => budget.of_health(),
+                false => budget.share(&arrival.principal, budget::REQUEST),
+            };
+            let share = match share {
+                Ok(share) => share,
+                Err(error) => return refusal(&error),
+            };
             request.extensions_mut().insert(arrival);
+            let once = at_first(request.headers());
+            let patient = request.uri().path().starts_with(REFLECTION);
             let answer = inner.call(request.map(|body| {
                 let id = request_id.clone();
                 // tonic passes on what is a status already.
-                let body =
-                    share
-                        .meter(body)
-                        .map_err(move |error| match error.downcast::<Error>() {
-                            Ok(ours) => status::of(&ours, None, &id).into(),
-                            Err(other) => other,
-                        });
+                let body = metered(&share, body, once, patient).map_err(move |error| {
+                    match error.downcast::<Error>() {
+                        Ok(ours) => status::of(&ours, None, &id).into(),
+                        Err(other) => other,
+                    }
+                });
                 Body::new(body)
             }));
             // Given back when the call is answered.
             let _share = share;
             // The pipeline ends calls on time; this is for messages that never arrive. A stream's
             // answer begins at once, and may go on.
-            let Ok(response) = tokio::time::timeout_at(end.into(), answer).await else {
+            let Ok(response) = tokio::time::timeout_at(end, answer).await else {
                 let late = Error::new(
                     ErrorKind::DeadlineExceeded,
                     "the request did not arrive in time; nothing was changed",
                 );
-                return Ok(status::of(&late, None, &request_id).into_http());
+                return refusal(&late);
             };
             let response = response?;
             let failed = Status::from_header_map(response.headers())
@@ -213,11 +233,16 @@ fn is_grpc<B>(request: &Request<B>) -> Result<(), &'static str> {
     }
 }
 
-/// What a request takes of the budget before its body comes.
+fn metered<B>(share: &Share, body: B, once: usize, patient: bool) -> Metered<B> {
+    let body = share.meter(body).and_once(once);
+    if patient { body.patiently() } else { body }
+}
+
+/// What a request takes of the budget when its body begins.
 fn at_first(headers: &HeaderMap) -> usize {
     match headers.get("grpc-encoding") {
         // A few bytes may unpack to the largest message.
-        Some(encoding) if encoding != "identity" => budget::REQUEST + MAX_REQUEST_BYTES,
-        _ => budget::REQUEST,
+        Some(encoding) if encoding != "identity" => MAX_REQUEST_BYTES,
+        _ => 0,
     }
 }

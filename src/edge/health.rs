@@ -1,7 +1,10 @@
 //! The standard health service: `Check`, `Watch` and `List`.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::Stream;
 use tokio::sync::watch;
@@ -15,7 +18,8 @@ use crate::api::health::health_server;
 use crate::api::health::{
     HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
 };
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::server::Peer;
 
 /// The services whose state is told. The empty name is the whole server.
 const SERVICES: &[&str] = &[
@@ -26,11 +30,21 @@ const SERVICES: &[&str] = &[
     "proton.gateway.v1.GatewayService",
 ];
 
+/// How many watches one connection may have: they are given to anybody. So all together are bounded
+/// by the bound of connections, and nobody's watches keep another from having one.
+const MAX_WATCHES: usize = 8;
+/// When a client that has too many may ask again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Whether calls are answered now. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Health {
     state: watch::Sender<State>,
+    watches: Watches,
 }
+
+/// How many watches each connection has; none is here that has none.
+type Watches = Arc<Mutex<HashMap<usize, usize>>>;
 
 #[derive(Debug, Clone, Copy)]
 struct State {
@@ -53,6 +67,46 @@ impl Default for Health {
                 serving: false,
                 able: true,
             }),
+            watches: Watches::default(),
+        }
+    }
+}
+
+/// One watch of a connection.
+struct Watching {
+    /// Kept, so that its address names this connection alone.
+    peer: Arc<Peer>,
+    watches: Watches,
+}
+
+impl Watching {
+    fn begin(watches: &Watches, peer: &Arc<Peer>) -> Result<Self, Error> {
+        let mut all = watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(Arc::as_ptr(peer).addr()).or_default();
+        if *count >= MAX_WATCHES {
+            return Err(Error::new(
+                ErrorKind::Unavailable {
+                    retry_after: RETRY_AFTER,
+                },
+                format!("a connection has at most {MAX_WATCHES} watches of the health; end one"),
+            ));
+        }
+        *count += 1;
+        Ok(Self {
+            peer: Arc::clone(peer),
+            watches: Arc::clone(watches),
+        })
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut all = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = all.entry(Arc::as_ptr(&self.peer).addr()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 }
@@ -80,6 +134,10 @@ impl Health {
     }
 }
 
+fn arrival(request: &Request<HealthCheckRequest>) -> Arrival {
+    request.extensions().get().cloned().unwrap_or_default()
+}
+
 fn response(serving: bool) -> HealthCheckResponse {
     let status = if serving {
         ServingStatus::Serving
@@ -99,9 +157,7 @@ impl health_server::Health for Health {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         if !SERVICES.contains(&request.get_ref().service.as_str()) {
             let error = Error::not_found("service", &request.get_ref().service);
-            let arrival = request.extensions().get().cloned();
-            let Arrival { request_id, .. } = arrival.unwrap_or_default();
-            return Err(status::of(&error, None, &request_id));
+            return Err(status::of(&error, None, &arrival(&request).request_id));
         }
         Ok(Response::new(response(self.is_serving())))
     }
@@ -126,7 +182,14 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let states = WatchStream::new(self.state.subscribe());
+        let arrival = arrival(&request);
+        let watching = Watching::begin(&self.watches, &arrival.peer)
+            .map_err(|error| status::of(&error, None, &arrival.request_id))?;
+        let states = WatchStream::new(self.state.subscribe()).map(move |state| {
+            // It lasts as long as the stream does.
+            let _ = &watching;
+            state
+        });
         if SERVICES.contains(&request.get_ref().service.as_str()) {
             return Ok(Response::new(Box::pin(
                 states.map(|state| Ok(response(state.answers()))),
@@ -158,5 +221,34 @@ mod tests {
         health.set_serving(false);
         health.set_able(true);
         assert!(!health.is_serving());
+    }
+
+    fn watch_of(peer: &Arc<Peer>) -> Request<HealthCheckRequest> {
+        let mut request = Request::new(HealthCheckRequest::default());
+        request.extensions_mut().insert(Arrival {
+            peer: Arc::clone(peer),
+            ..Arrival::default()
+        });
+        request
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_few_watches_and_another_one_has_its_own() {
+        use health_server::Health as _;
+        let health = Health::default();
+        let (one, another) = (Arc::default(), Arc::default());
+        let mut watches = Vec::new();
+        for _ in 0..MAX_WATCHES {
+            watches.push(health.watch(watch_of(&one)).await.unwrap());
+        }
+        let Err(refused) = health.watch(watch_of(&one)).await else {
+            panic!("one more than are allowed");
+        };
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+        assert!(health.watch(watch_of(&another)).await.is_ok());
+        watches.pop();
+        assert!(health.watch(watch_of(&one)).await.is_ok());
+        watches.clear();
+        assert!(health.watches.lock().unwrap().is_empty());
     }
 }

@@ -63,11 +63,11 @@ impl Taken {
 pub(super) struct Outgoing<B> {
     inner: B,
     tail: Bytes,
-    _busy: Busy,
+    _busy: Option<Busy>,
 }
 
 impl<B> Outgoing<B> {
-    pub(super) fn new(inner: B, busy: Busy) -> Self {
+    pub(super) fn new(inner: B, busy: Option<Busy>) -> Self {
         Self {
             inner,
             tail: Bytes::new(),
@@ -176,7 +176,7 @@ mod tests {
 
     fn outgoing(bytes: &'static [u8]) -> Outgoing<Full<Bytes>> {
         let activity = Arc::new(Activity::new());
-        Outgoing::new(Full::new(Bytes::from_static(bytes)), activity.begin())
+        Outgoing::new(Full::new(Bytes::from_static(bytes)), Some(activity.begin()))
     }
 
     #[tokio::test]
@@ -216,7 +216,7 @@ mod tests {
             });
             let body = http_body_util::StreamBody::new(events);
             let activity = Arc::new(Activity::new());
-            Outgoing::new(body, activity.begin()).frame().await;
+            Outgoing::new(body, Some(activity.begin())).frame().await;
         };
         let watched = tokio::time::timeout(10 * PATIENCE, watched(stream, PATIENCE));
         assert!(watched.await.is_err());

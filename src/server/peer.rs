@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 use tower::Service;
 
+use super::PROBES;
 use super::outgoing::Outgoing;
 
 /// Who is at the other end of a connection. Each request has it among its extensions, as
@@ -24,7 +25,7 @@ pub struct Peer {
     pub certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Tells each request of a connection who sends it, and counts those that are under way.
+/// Tells each request of a connection who sends it, and counts the calls that are under way.
 #[derive(Clone)]
 pub(super) struct Introduced<S> {
     pub(super) peer: Arc<Peer>,
@@ -47,7 +48,8 @@ where
 
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
         request.extensions_mut().insert(Arc::clone(&self.peer));
-        let busy = self.activity.begin();
+        let probe = request.uri().path().starts_with(PROBES);
+        let busy = (!probe).then(|| self.activity.begin());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;

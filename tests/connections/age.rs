@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use tonic::transport::Endpoint;
 
 use super::client::{Client, text};
-use super::wire::{GOAWAY, Wire};
+use super::wire::{Frame, GOAWAY, Wire};
 use super::{PATIENCE, Served, eventually, span};
 
 #[tokio::test]
@@ -117,6 +117,21 @@ async fn a_connection_without_a_call_is_asked_to_leave_and_one_with_a_call_is_no
     eventually("the idle one is asked to leave", || idle.is_closed()).await;
     assert_eq!(text(dripping).await.unwrap(), "drip".repeat(20));
     eventually("the other one as well, in the end", || busy.is_closed()).await;
+}
+
+#[tokio::test]
+async fn to_watch_the_health_is_no_call_that_keeps_a_connection() {
+    let served = Served::plain(Connections {
+        idle_timeout: span(100),
+        ..Connections::default()
+    })
+    .await;
+    let mut wire = Wire::connect(served.tcp()).await;
+    wire.send(&[Frame::get(1, "/grpc.health.v1.Health/Watch")])
+        .await;
+    let goaway = wire.receive_kind(GOAWAY).await;
+    // Without an error.
+    assert_eq!(goaway.payload[4..8], [0; 4]);
 }
 
 #[tokio::test]

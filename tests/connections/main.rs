@@ -119,7 +119,7 @@ fn pages(asked: Arc<Asked>) -> impl Fn(Request<Incoming>) -> Answering + Clone +
         Box::pin(async move {
             let page = match request.uri().path() {
                 "/peer" => Page::of(shown(request.extensions().get::<Arc<Peer>>().unwrap())),
-                "/held" => {
+                "/held" | "/grpc.health.v1.Health/Watch" => {
                     let _held = Held::new(&asked);
                     std::future::pending().await
                 }

@@ -40,22 +40,22 @@ use tower::ServiceExt;
 use super::redaction::Log;
 use super::{environment, waits};
 
-const ACCESS_KEY: &str = "AKIDEXAMPLE";
+pub(super) const ACCESS_KEY: &str = "AKIDEXAMPLE";
 const ISSUER: &str = "https://issuer.example";
 
 /// Both doors, and credentials for them.
-struct World {
+pub(super) struct World {
     gateway: Gateway,
     authenticator: Authenticator,
     /// Who made calls, as the backend sees them.
     callers: Arc<Mutex<Vec<Arc<Principal>>>>,
-    token: String,
+    pub(super) token: String,
     secret: String,
     issuer: EncodingKey,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let callers: Arc<Mutex<Vec<_>>> = Arc::default();
         let seen = Arc::clone(&callers);
         let backend = tower::service_fn(move |call: Call| {
@@ -98,17 +98,17 @@ impl World {
         }
     }
 
-    fn grpc(&self) -> Edge<Routes> {
+    pub(super) fn grpc(&self) -> Edge<Routes> {
         let waits = waits(self.gateway.clone());
         let door = grpc_door::routes(self.gateway.clone(), waits, Health::default()).unwrap();
         door.authenticated_by(self.authenticator.clone())
     }
 
-    fn aws(&self) -> AwsDoor {
+    pub(super) fn aws(&self) -> AwsDoor {
         AwsDoor::new(self.gateway.clone()).authenticated_by(self.authenticator.clone())
     }
 
-    fn jwt(&self, audience: &str) -> String {
+    pub(super) fn jwt(&self, audience: &str) -> String {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
@@ -133,7 +133,7 @@ fn get() -> pb::GetEnvironmentRequest {
 }
 
 /// A call with these headers `authorization`.
-fn call(credentials: &[&str]) -> tonic::Request<pb::GetEnvironmentRequest> {
+pub(super) fn call(credentials: &[&str]) -> tonic::Request<pb::GetEnvironmentRequest> {
     let mut request = tonic::Request::new(get());
     for credential in credentials {
         let value: MetadataValue<_> = credential.parse().unwrap();

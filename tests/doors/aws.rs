@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use proton_gateway::auth::Principal;
 use proton_gateway::edge::aws_door::AwsDoor;
 use proton_gateway::edge::budget::{self, Budget};
 use proton_gateway::error::Error;
@@ -107,6 +108,41 @@ async fn a_target_of_another_service_or_operation_is_unknown() {
 }
 
 #[tokio::test]
+async fn a_header_that_says_what_is_asked_for_is_there_once() {
+    let target = "AwsProton20200720.GetEnvironment";
+    for (name, problem, exception) in [
+        (
+            "x-amz-target",
+            "more than one X-Amz-Target",
+            "UnknownOperationException",
+        ),
+        (
+            "content-type",
+            "more than one content type",
+            "SerializationException",
+        ),
+    ] {
+        let request = Request::post("/")
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-target", target)
+            .header(name, "AwsProton20200720.DeleteEnvironment")
+            .body(Full::new(Bytes::from(GOOD)))
+            .unwrap();
+        let body = door().oneshot(request).await.unwrap().into_body();
+        let body = body.collect().await.unwrap().to_bytes();
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert!(
+            answer["__type"].as_str().unwrap().ends_with(exception),
+            "{answer}"
+        );
+        assert!(
+            answer["message"].as_str().unwrap().contains(problem),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_request_of_the_operation_is_refused_with_the_reason() {
     for (headers, body, problem) in [
         (&[("content-type", "text/plain")][..], GOOD, "content type"),
@@ -143,7 +179,11 @@ async fn requests_beyond_the_budget_are_sent_away_and_may_come_back() {
     assert!(message.contains("too many requests"), "{message}");
     let (status, _, _) = self::answer(door, &[], GOOD).await;
     assert_eq!(status, StatusCode::OK);
-    assert!(budget.share(budget::REQUEST + 1000).is_ok());
+    assert!(
+        budget
+            .share(&Principal::anonymous(), budget::REQUEST + 1000)
+            .is_ok()
+    );
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use proton_gateway::api::health::health_client::HealthClient;
 use proton_gateway::api::health::{HealthCheckRequest, HealthListRequest};
 use proton_gateway::api::pb;
 use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
+use proton_gateway::auth::Principal;
 use proton_gateway::edge::budget::{self, Budget};
 use proton_gateway::edge::grpc_door;
 use proton_gateway::edge::health::Health;
@@ -273,7 +274,9 @@ async fn requests_beyond_the_budget_are_sent_away_and_may_come_back() {
     let mut client = client(gateway_within(Ok(environment()), budget.clone()));
     let mut large = get();
     large.name = "x".repeat(2000);
-    let held = budget.share(budget::REQUEST).unwrap();
+    let held = budget
+        .share(&Principal::anonymous(), budget::REQUEST)
+        .unwrap();
     let at_once = client.get_environment(get()).await.unwrap_err();
     drop(held);
     let later = client.get_environment(large).await.unwrap_err();
@@ -282,7 +285,11 @@ async fn requests_beyond_the_budget_are_sent_away_and_may_come_back() {
         assert!(status.get_details_retry_info().is_some());
     }
     assert!(client.get_environment(get()).await.is_ok());
-    assert!(budget.share(budget::REQUEST + 1000).is_ok());
+    assert!(
+        budget
+            .share(&Principal::anonymous(), budget::REQUEST + 1000)
+            .is_ok()
+    );
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod audit;
 mod authentication;
 mod aws;
 mod grpc;
+mod hoarding;
 mod identity;
 mod limits;
 mod redaction;
