@@ -1,9 +1,11 @@
 //! The command line's own client: waits and deploys for people and their scripts.
 //!
-//! A stream that ends before its wait, or breaks, is gone on with by its resume token.
+//! A stream that ends before its wait, or breaks, is gone on with by its resume token. A gateway
+//! that does not know the token is asked anew, about what has been begun.
 
 mod credential;
 mod endpoint;
+mod failure;
 mod report;
 mod target;
 
@@ -13,14 +15,17 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
+use tonic::Status;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
 
 use self::credential::Credential;
 pub use self::endpoint::Reach;
+pub use self::failure::{Failure, USAGE};
+use self::failure::{pause, said, token_refused};
 use self::report::{Output, Reporter};
 pub use self::target::{DeployTarget, WaitTarget};
-use self::target::{Stream, Target};
+use self::target::{Stream, Target, Told};
+use crate::api::own::DeployAction;
 use crate::api::pb::wait_event::Event;
 use crate::api::pb::{self, WaitOutcome};
 use crate::config::Span;
@@ -34,13 +39,10 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const SHORTEST: Duration = Duration::from_secs(1);
 /// How long the gateway has after the end of a wait to say so itself.
 const GRACE: Duration = Duration::from_secs(2);
-/// Pauses before a broken stream is opened again; the last one repeats.
-const PAUSES: [Duration; 4] = [
-    Duration::from_millis(250),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
+/// How long a stream may say nothing: the gateway sends a heartbeat in a third of this.
+const SILENCE: Duration = Duration::from_secs(45);
+/// The longest idempotency key.
+const MAX_KEY: usize = 255;
 
 /// How to reach the gateway, and what to say.
 #[derive(Debug, Clone, Args)]
@@ -48,7 +50,13 @@ pub struct Following {
     #[command(flatten)]
     reach: Reach,
     /// How long to wait at most; then the exit status is 124
-    #[arg(long, global = true, default_value = "24h", value_name = "DURATION")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "24h",
+        value_parser = timeout,
+        value_name = "DURATION"
+    )]
     timeout: Span,
     /// What is written to the standard output
     #[arg(
@@ -70,30 +78,48 @@ pub struct Following {
 #[derive(Debug, Clone, Args)]
 pub struct Key {
     /// Names this deploy: the same again joins the first one [default: a new one]
-    #[arg(long, global = true, value_name = "KEY")]
+    #[arg(long, global = true, value_parser = key, value_name = "KEY")]
     idempotency_key: Option<String>,
 }
 
+fn timeout(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    if (SHORTEST..=LONGEST).contains(&span.0) {
+        Ok(span)
+    } else {
+        Err("must be from 1s to 24h".to_owned())
+    }
+}
+
+fn key(text: &str) -> Result<String, String> {
+    let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if printable && (1..=MAX_KEY).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be 1 to {MAX_KEY} printable ASCII characters"))
+    }
+}
+
 /// Waits for `target`; the exit status says how that ended.
-pub fn wait(target: WaitTarget, following: &Following) -> Result<ExitCode, String> {
+pub fn wait(target: WaitTarget, following: &Following) -> Result<ExitCode, Failure> {
     follow(&Target::Wait(target), following)
 }
 
 /// Deploys `target`, and waits until that has ended; the exit status says how.
-pub fn deploy(target: DeployTarget, key: Key, following: &Following) -> Result<ExitCode, String> {
+pub fn deploy(target: DeployTarget, key: Key, following: &Following) -> Result<ExitCode, Failure> {
     // Whatever breaks, a second attempt of this program joins the first.
     let key = key
         .idempotency_key
         .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let deploy = target.prepare(key)?;
+    let deploy = target.prepare(key).map_err(Failure::Usage)?;
     follow(&Target::Deploy(Box::new(deploy)), following)
 }
 
-fn follow(target: &Target, following: &Following) -> Result<ExitCode, String> {
+fn follow(target: &Target, following: &Following) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?;
+        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
     runtime.block_on(async { Follower::new(target, following)?.run().await })
 }
 
@@ -106,18 +132,21 @@ struct Follower<'a> {
     ends: Instant,
     reporter: Reporter,
     resume_token: String,
+    /// How a deploy came to its deployment.
+    action: Option<DeployAction>,
+    /// The deployment that a deploy is followed by.
+    deployment: Option<String>,
+    /// Followed instead of the target, where the stream of that cannot be gone on with.
+    instead: Option<Target>,
 }
 
 /// Why a stream is opened again.
 struct Broken(Status);
 
 impl<'a> Follower<'a> {
-    fn new(target: &'a Target, following: &Following) -> Result<Self, String> {
-        let endpoint = following.reach.endpoint()?;
+    fn new(target: &'a Target, following: &Following) -> Result<Self, Failure> {
+        let endpoint = following.reach.endpoint().map_err(Failure::Usage)?;
         let timeout = following.timeout.0;
-        if !(SHORTEST..=LONGEST).contains(&timeout) {
-            return Err("--timeout must be from 1s to 24h".to_owned());
-        }
         Ok(Self {
             target,
             channel: endpoint.connect_lazy(),
@@ -127,17 +156,20 @@ impl<'a> Follower<'a> {
             ends: Instant::now() + timeout,
             reporter: Reporter::new(following.output, target.to_string()),
             resume_token: String::new(),
+            action: None,
+            deployment: None,
+            instead: None,
         })
     }
 
-    async fn run(mut self) -> Result<ExitCode, String> {
+    async fn run(mut self) -> Result<ExitCode, Failure> {
         let limit = self.ends + GRACE;
         let outcome = tokio::time::timeout_at(limit, self.until_the_end()).await;
         match outcome {
             Ok(Ok(code)) => Ok(code),
             Ok(Err(status)) => {
                 self.reporter.close();
-                Err(said(&status))
+                Err(Failure::Failed(said(&status)))
             }
             Err(_) => {
                 self.reporter.gave_up(self.timeout);
@@ -164,13 +196,17 @@ impl<'a> Follower<'a> {
                 Ok(Some(code)) => return Ok(code),
                 // Closed before its end: go on at once.
                 Ok(None) => {}
-                Err(Broken(status)) if passes(&status) => {
+                Err(Broken(status)) if !self.resume_token.is_empty() && token_refused(&status) => {
+                    self.begin_anew();
+                }
+                Err(Broken(status)) => {
+                    let Some(pause) = pause(&status, broken) else {
+                        return Err(status);
+                    };
                     self.reporter.interrupted(&said(&status));
-                    let pause = PAUSES.get(broken).or(PAUSES.last()).copied();
-                    tokio::time::sleep(pause.unwrap_or_default()).await;
+                    tokio::time::sleep(pause).await;
                     broken += 1;
                 }
-                Err(Broken(status)) => return Err(status),
             }
         }
     }
@@ -186,13 +222,26 @@ impl<'a> Follower<'a> {
             ..pb::WaitOptions::default()
         };
         let channel = self.credential.over(self.channel.clone())?;
-        self.target.open(channel, options).await
+        let target = self.instead.as_ref().unwrap_or(self.target);
+        target.open(channel, options).await
+    }
+
+    /// The gateway does not know the token: its key went with the process that made it. What has
+    /// been deployed already is not deployed again.
+    fn begin_anew(&mut self) {
+        self.resume_token.clear();
+        if let (Target::Deploy(_), Some(id)) = (self.target, self.deployment.take()) {
+            self.instead = Some(Target::Wait(WaitTarget::Deployment { id }));
+        }
     }
 
     /// Reads to the end of the stream: the exit status, if that was the end of the wait.
     async fn read(&mut self, stream: &mut Stream) -> Result<Option<ExitCode>, Broken> {
-        while let Some(item) = stream.next().await {
-            let told = item.map_err(Broken)?;
+        while let Some(mut told) = next(stream).await.map_err(Broken)? {
+            self.action = told.action.or(self.action);
+            told.action = self.action;
+            // What comes later may be of a newer deployment.
+            self.deployment = self.deployment.take().or_else(|| told.deployment());
             self.resume_token.clone_from(&told.event.resume_token);
             self.reporter.say(&told);
             if let Some(Event::Terminal(terminal)) = &told.event.event {
@@ -203,6 +252,17 @@ impl<'a> Follower<'a> {
     }
 }
 
+/// The next item of a stream; one that has gone silent is broken.
+async fn next(stream: &mut Stream) -> Result<Option<Told>, Status> {
+    match tokio::time::timeout(SILENCE, stream.next()).await {
+        Ok(item) => item.transpose(),
+        Err(_) => Err(Status::unavailable(format!(
+            "the gateway has said nothing for {}",
+            humantime::format_duration(SILENCE)
+        ))),
+    }
+}
+
 fn exit_status(terminal: &pb::WaitTerminal) -> u8 {
     match terminal.outcome() {
         _ if terminal.success => 0,
@@ -210,37 +270,6 @@ fn exit_status(terminal: &pb::WaitTerminal) -> u8 {
         WaitOutcome::Cancelled => CANCELLED,
         _ => FAILED,
     }
-}
-
-/// Whether the gateway may answer later: it is restarted, or out of reach for a moment.
-fn passes(status: &Status) -> bool {
-    match status.code() {
-        Code::Unavailable | Code::ResourceExhausted => true,
-        // A connection that breaks in the middle of a stream, or that the gateway closes for its age
-        // just before; what the gateway says has details.
-        Code::Unknown | Code::Cancelled => status.details().is_empty(),
-        _ => false,
-    }
-}
-
-/// A status in words, with what is wrong with the request.
-fn said(status: &Status) -> String {
-    use tonic_types::StatusExt;
-    let mut text = format!("{:?}: {}", status.code(), status.message());
-    if status.message().is_empty() {
-        text = format!("{:?}", status.code());
-    }
-    for violation in status
-        .get_details_bad_request()
-        .map(|request| request.field_violations)
-        .unwrap_or_default()
-    {
-        text.push_str(&format!(
-            "\n  {}: {}",
-            violation.field, violation.description
-        ));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -268,16 +297,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_what_passes_by_itself_is_tried_again() {
-        assert!(passes(&Status::unavailable("restarting")));
-        assert!(passes(&Status::unknown("connection reset")));
-        assert!(passes(&Status::cancelled("operation was canceled")));
-        assert!(!passes(&Status::with_details(
-            Code::Unknown,
-            "the outcome is unknown",
-            vec![0].into()
-        )));
-        assert!(!passes(&Status::not_found("no such environment")));
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_goes_silent_is_broken_and_opened_again() {
+        let mut silent: Stream = Box::pin(tokio_stream::pending());
+        let since = Instant::now();
+        let broken = next(&mut silent).await.err().unwrap();
+        assert_eq!(since.elapsed(), SILENCE);
+        assert!(pause(&broken, 0).is_some());
     }
 }

@@ -7,6 +7,7 @@ mod begun;
 mod desired;
 
 use std::pin::Pin;
+use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
 use tonic::{Request as Rpc, Response as Answer, Status};
@@ -14,9 +15,10 @@ use tonic::{Request as Rpc, Response as Answer, Status};
 use self::begun::{Begun, Ledger};
 use self::desired::{Current, Desired};
 use crate::api::own::{self, DeployAction};
+use crate::api::pb::deployment_state::State;
 use crate::api::{Request, Response, pb};
 use crate::auth::Principal;
-use crate::edge::{Arrival, status};
+use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
 use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::gateway::{Call, Door, Gateway};
 use crate::waits::{Manner, Planned, Told, Waits};
@@ -133,32 +135,70 @@ impl Deploys {
                 let found = ask(desired.get()).await?;
                 self.update(&desired, found, &arrival).await
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.begun_all_the_same(error, &desired, None, &arrival)
+                    .await
+            }
         }
     }
 
     async fn update(&self, desired: &Desired, found: Response, arrival: &Arrival) -> Result<Begun> {
-        let current = desired.current(found)?;
-        if let Some(running) = self.same_running(desired, &current, arrival).await {
-            return Ok(Begun {
-                action: DeployAction::Joined,
-                deployment: Some(running),
-            });
+        let mut current = desired.current(found)?;
+        if current.running || current.is_new() {
+            let target = self.aim(&current, arrival).await;
+            if let Some(target) = &target {
+                if current.running && desired.is(target) {
+                    return Ok(Begun::joined(current.latest));
+                }
+                if current.is_new() {
+                    current.tried(target);
+                }
+            }
         }
-        let response = self.ask(desired.update(&current), arrival).await?;
-        Ok(Begun::new(DeployAction::Updated, &response))
+        match self.ask(desired.update(&current), arrival).await {
+            Ok(response) => Ok(Begun::new(DeployAction::Updated, &response)),
+            Err(error) => {
+                let before = current.latest.as_deref();
+                self.begun_all_the_same(error, desired, before, arrival)
+                    .await
+            }
+        }
     }
 
-    /// The deployment that is under way, if it is of what is desired.
-    async fn same_running(
+    /// Looks at the target after an error that does not say that nothing was begun. What has begun
+    /// since `before`, and is of what is desired, is joined, whoever began it.
+    async fn begun_all_the_same(
         &self,
+        error: Error,
         desired: &Desired,
-        current: &Current,
+        before: Option<&str>,
         arrival: &Arrival,
-    ) -> Option<String> {
-        let id = current.running.clone()?;
+    ) -> Result<Begun> {
+        if !may_have_begun(&error) {
+            return Err(error);
+        }
+        // The time of the call may be what was over.
+        let arrival = Arrival {
+            deadline: Instant::now() + DEFAULT_DEADLINE,
+            ..arrival.clone()
+        };
+        let found = self.ask(desired.get(), &arrival).await;
+        let Ok(current) = found.and_then(|found| desired.current(found)) else {
+            return Err(error);
+        };
+        if current.latest.as_deref() == before {
+            return Err(error);
+        }
+        match self.aim(&current, &arrival).await {
+            Some(target) if desired.is(&target) => Ok(Begun::joined(current.latest)),
+            _ => Err(error),
+        }
+    }
+
+    /// What the latest deployment aims at.
+    async fn aim(&self, current: &Current, arrival: &Arrival) -> Option<State> {
         let request = pb::GetDeploymentRequest {
-            id: id.clone(),
+            id: current.latest.clone()?,
             ..pb::GetDeploymentRequest::default()
         };
         // Whoever may deploy need not be allowed to read deployments: it learns no more than that
@@ -172,8 +212,7 @@ impl Deploys {
         let Ok(Response::GetDeployment(found)) = answer else {
             return None;
         };
-        let target = found.deployment?.target_state?.state?;
-        desired.is(&target).then_some(id)
+        found.deployment?.target_state?.state
     }
 
     async fn ask(&self, request: Request, arrival: &Arrival) -> Result<Response> {
@@ -191,6 +230,19 @@ fn is_taken(error: &Error) -> bool {
             reason: ConflictReason::AlreadyExists,
             ..
         }
+    )
+}
+
+/// Whether a deployment may be under way although a create or an update ended so.
+fn may_have_begun(error: &Error) -> bool {
+    matches!(
+        &*error.kind,
+        ErrorKind::Conflict {
+            reason: ConflictReason::InProgress,
+            ..
+        } | ErrorKind::OutcomeUnknown
+            | ErrorKind::Unavailable { .. }
+            | ErrorKind::DeadlineExceeded
     )
 }
 

@@ -1,5 +1,6 @@
 //! The program: reads the configuration, opens the doors, and stops in order.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,7 +8,7 @@ use clap::{Parser, Subcommand};
 use proton_gateway::auth::policy::check::PolicyCommand;
 use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command::{self, TokenCommand};
-use proton_gateway::client::{self, DeployTarget, Following, Key, WaitTarget};
+use proton_gateway::client::{self, DeployTarget, Failure, Following, Key, USAGE, WaitTarget};
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program;
 
@@ -67,9 +68,6 @@ enum Command {
     },
 }
 
-/// Wrong usage, as `sysexits.h` numbers it: clap's own status, 2, says that a wait was cancelled.
-const USAGE: u8 = 64;
-
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -80,14 +78,15 @@ fn main() -> ExitCode {
     };
     match run(arguments) {
         Ok(code) => code,
-        Err(problem) => {
-            eprintln!("proton-gateway: {problem}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            // Where nobody reads it, the exit status still tells.
+            drop(writeln!(std::io::stderr(), "proton-gateway: {failure}"));
+            ExitCode::from(failure.status())
         }
     }
 }
 
-fn run(arguments: Arguments) -> Result<ExitCode, String> {
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let config = || {
         Config::load(arguments.options, arguments.config.as_deref())
             .map_err(|error| error.to_string())
@@ -112,6 +111,6 @@ fn check(config: &Config) -> Result<(), String> {
         Policies::load(section).map_err(|error| error.to_string())?;
     }
     let text = toml::to_string(config).map_err(|error| error.to_string())?;
-    print!("{text}");
-    Ok(())
+    write!(std::io::stdout(), "{text}")
+        .map_err(|error| format!("cannot write the configuration: {error}"))
 }

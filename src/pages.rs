@@ -40,6 +40,9 @@ where
     fn next(page: &Self::Response) -> Option<&str>;
 
     fn items(page: &Self::Response) -> usize;
+
+    /// Leaves the first `most` items: not every list, nor every upstream, heeds a page size.
+    fn cut(page: &mut Self::Response, most: u64);
 }
 
 /// The request of a stream of pages.
@@ -63,7 +66,7 @@ macro_rules! cap {
         $request.max_results = i32::try_from(asked.unwrap_or(PAGE).min($most)).ok();
     };
     ($request:ident, $most:ident,) => {
-        // The list has no page size, and fits one page.
+        // The list has no page size: its pages are cut.
         let _ = ($request, $most);
     };
 }
@@ -92,6 +95,10 @@ macro_rules! pages {
 
             fn items(page: &pb::$page) -> usize {
                 page.$items.len()
+            }
+
+            fn cut(page: &mut pb::$page, most: u64) {
+                page.$items.truncate(usize::try_from(most).unwrap_or(usize::MAX));
             }
         }
 
@@ -226,9 +233,10 @@ impl<L: List> Reading<L> {
         };
         let call = Call::new(request.clone().into_request(), Door::Grpc, &arrival);
         let reply = self.gateway.call(call).await?;
-        let page = L::from_response(reply.response)
+        let mut page = L::from_response(reply.response)
             .ok_or_else(|| Error::internal("the backend answered another operation"))?;
         if let Some(left) = &mut self.left {
+            L::cut(&mut page, *left);
             *left = left.saturating_sub(u64::try_from(L::items(&page)).unwrap_or(u64::MAX));
         }
         if let Some(token) = L::next(&page) {
@@ -287,6 +295,11 @@ impl Paginator {
             .gateway
             .admit(P::RPC, &list.clone().into_request(), &arrival)
             .await
+            // What the limit makes of a page size hides what is wrong with it.
+            .and_then(|admission| {
+                list.clone().into_request().validate()?;
+                Ok(admission)
+            })
             .map_err(|error| status::of(&error, Some(operation), &arrival.request_id))?;
         let mut reading = Reading {
             gateway: self.gateway.clone(),

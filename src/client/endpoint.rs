@@ -44,9 +44,20 @@ impl Reach {
         } else {
             format!("http://{address}")
         };
+        let socket = whole.strip_prefix("unix:");
+        let known = whole.starts_with("http://") || whole.starts_with("https://");
+        if socket.map_or(!known, |path| path.trim_start_matches("//").is_empty()) {
+            return Err(format!(
+                "--address {address}: is no http://, https:// or unix: address of a gateway"
+            ));
+        }
         let endpoint = Endpoint::from_shared(whole.clone())
             .map_err(|error| format!("--address {address}: {error}"))?
-            .connect_timeout(Duration::from_secs(5));
+            .connect_timeout(Duration::from_secs(5))
+            // A connection that has gone silent is noticed, and a new one opened.
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true);
         if !whole.starts_with("https://") {
             let given = [
                 ("--ca-file", &self.ca_file),
@@ -118,6 +129,21 @@ mod tests {
     fn an_address_without_a_scheme_is_plain_text_and_a_path_is_a_socket() {
         for address in ["127.0.0.1:1", "http://127.0.0.1:1", "unix:/run/a.sock"] {
             reach(address).endpoint().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_leads_to_no_gateway_is_refused_at_once() {
+        for address in [
+            "ftp://x",
+            "unix:",
+            "unix://",
+            "http://",
+            "://",
+            "/run/a.sock",
+        ] {
+            let error = reach(address).endpoint().unwrap_err();
+            assert!(error.starts_with("--address"), "{error}");
         }
     }
 

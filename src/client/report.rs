@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::failure::plain;
 use super::target::Told;
 use crate::api::own::DeployAction;
 use crate::api::pb;
@@ -73,7 +74,10 @@ impl Reporter {
     pub fn interrupted(&mut self, why: &str) {
         match self.output {
             // The standard output has events only.
-            Output::Json => eprintln!("proton-gateway: {why}; trying again"),
+            Output::Json => drop(writeln!(
+                std::io::stderr(),
+                "proton-gateway: {why}; trying again"
+            )),
             Output::Text => self.line(&format!("{}: {why}; trying again", self.target)),
         }
     }
@@ -108,13 +112,15 @@ impl Reporter {
             Some(Event::Degraded(degraded)) => {
                 let why = degraded.status.clone().unwrap_or_default().message;
                 self.line(&format!(
-                    "{}: cannot be asked at the moment: {why}",
-                    self.target
+                    "{}: cannot be asked at the moment: {}",
+                    self.target,
+                    plain(&why)
                 ));
             }
             Some(Event::Superseded(superseded)) => self.line(&format!(
                 "{}: deployment {} has taken its place",
-                self.target, superseded.deployment_id
+                self.target,
+                plain(&superseded.deployment_id)
             )),
             Some(Event::Terminal(terminal)) => self.terminal(terminal),
             Some(Event::Heartbeat(_) | Event::Closing(_)) | None => {}
@@ -126,7 +132,7 @@ impl Reporter {
         let status = if status.is_empty() {
             "is not there"
         } else {
-            status
+            &plain(status)
         };
         let text = format!("{}: {status}", self.target);
         if let Some(progress) = &self.progress {
@@ -144,11 +150,15 @@ impl Reporter {
             humantime::format_duration(Duration::from_secs(seconds))
         );
         if !terminal.message.is_empty() {
-            text = format!("{text}: {}", terminal.message);
+            text = format!("{text}: {}", plain(&terminal.message));
         }
         self.line(&text);
         for output in &terminal.outputs {
-            self.line(&format!("{} = {}", output.key(), output.value_string()));
+            self.line(&format!(
+                "{} = {}",
+                plain(output.key()),
+                plain(output.value_string())
+            ));
         }
     }
 

@@ -13,12 +13,31 @@ use super::credential::Known;
 use crate::api::own::gateway_service_client::GatewayServiceClient;
 use crate::api::own::{self, DeployAction};
 use crate::api::pb;
+use crate::api::pb::wait_event::Event;
+use crate::api::pb::wait_resource::Resource;
 use crate::api::pb::wait_service_client::WaitServiceClient;
 
 /// One item of a stream.
 pub struct Told {
     pub action: Option<DeployAction>,
     pub event: pb::WaitEvent,
+}
+
+impl Told {
+    /// The deployment that the event is about, where it says so.
+    pub fn deployment(&self) -> Option<String> {
+        let resource = match self.event.event.as_ref()? {
+            Event::Snapshot(snapshot) => snapshot.resource.as_ref()?,
+            Event::Transition(change) => change.resource.as_ref()?,
+            _ => return None,
+        };
+        match resource.resource.as_ref()? {
+            Resource::Environment(it) => it.last_attempted_deployment_id.clone(),
+            Resource::ServiceInstance(it) => it.last_attempted_deployment_id.clone(),
+            Resource::Service(it) => it.pipeline.as_ref()?.last_attempted_deployment_id.clone(),
+            _ => None,
+        }
+    }
 }
 
 pub type Stream = Pin<Box<dyn tokio_stream::Stream<Item = Result<Told, Status>> + Send>>;
@@ -106,7 +125,8 @@ pub enum DeployTarget {
         /// The environment template
         #[arg(long)]
         template: String,
-        /// As 1 for the latest minor version of 1, or 1.0
+        /// As 1 or 1.0; with 1 a new environment gets the latest minor version of 1, and an
+        /// existing one stays at its own
         #[arg(long, value_name = "VERSION")]
         template_version: MajorVersion,
         #[command(flatten)]

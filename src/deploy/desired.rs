@@ -1,6 +1,7 @@
 //! What is to be deployed, and which of Proton's operations get there.
 
 use prost::Message;
+use sha2::{Digest, Sha256};
 
 use crate::api::pb::DeploymentUpdateType::{CurrentVersion, MajorVersion, MinorVersion};
 use crate::api::pb::deployment_state::State;
@@ -21,8 +22,10 @@ pub enum Desired {
 pub struct Current {
     major: Option<String>,
     minor: Option<String>,
-    /// The deployment that is under way.
-    pub running: Option<String>,
+    /// The latest deployment, whatever became of it.
+    pub latest: Option<String>,
+    /// Whether that one is under way.
+    pub running: bool,
 }
 
 /// How an update gets to a version.
@@ -42,14 +45,29 @@ impl Current {
         Self {
             major,
             minor,
-            running: deployment.filter(|_| status == DeploymentStatus::InProgress),
+            latest: deployment,
+            running: status == DeploymentStatus::InProgress,
         }
+    }
+
+    /// Whether no deployment of it has succeeded yet.
+    pub fn is_new(&self) -> bool {
+        self.major.is_none()
+    }
+
+    /// Takes the version that was tried for its own: from there Proton reckons where nothing has
+    /// succeeded yet.
+    pub fn tried(&mut self, target: &State) {
+        let (_, major, minor) = aim(target);
+        self.major = major.cloned();
+        self.minor = minor.cloned();
     }
 
     /// The update that brings it to the given version.
     fn moved(&self, major: Option<&String>, minor: Option<&String>) -> Move {
+        // No version differs from one that is not known.
         let other = |wanted: Option<&String>, now: &Option<String>| {
-            wanted.is_some_and(|wanted| Some(wanted) != now.as_ref())
+            wanted.is_some_and(|wanted| now.as_ref().is_some_and(|now| now != wanted))
         };
         let kind = match (other(major, &self.major), other(minor, &self.minor)) {
             (true, _) => MajorVersion,
@@ -77,12 +95,13 @@ impl Desired {
     }
 
     /// The same for the same request, and for no other.
-    pub fn fingerprint(&self) -> Vec<u8> {
-        match self {
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let encoded = match self {
             Self::Environment(wanted) => wanted.encode_to_vec(),
             Self::ServiceInstance(wanted) => wanted.encode_to_vec(),
             Self::ServicePipeline(wanted) => wanted.encode_to_vec(),
-        }
+        };
+        Sha256::digest(encoded).into()
     }
 
     /// Checks the model's constraints.
@@ -224,29 +243,19 @@ impl Desired {
 
     /// Whether a deployment that aims at `target` is of this.
     pub fn is(&self, target: &State) -> bool {
-        let (spec, major, minor) = match (self, target) {
-            (Self::Environment(_), State::Environment(target)) => (
-                &target.spec,
-                &target.template_major_version,
-                &target.template_minor_version,
-            ),
-            (Self::ServiceInstance(_), State::ServiceInstance(target)) => (
-                &target.spec,
-                &target.template_major_version,
-                &target.template_minor_version,
-            ),
-            (Self::ServicePipeline(_), State::ServicePipeline(target)) => (
-                &target.spec,
-                &target.template_major_version,
-                &target.template_minor_version,
-            ),
-            _ => return false,
+        let alike = matches!(
+            (self, target),
+            (Self::Environment(_), State::Environment(_))
+                | (Self::ServiceInstance(_), State::ServiceInstance(_))
+                | (Self::ServicePipeline(_), State::ServicePipeline(_))
+        );
+        let fits = |wanted: Option<&String>, target: Option<&String>| {
+            wanted.is_none_or(|wanted| Some(wanted) == target)
         };
-        let fits = |wanted: Option<&String>, target: &Option<String>| {
-            wanted.is_none_or(|wanted| Some(wanted) == target.as_ref())
-        };
+        let (spec, major, minor) = aim(target);
         let (wanted_major, wanted_minor) = self.version();
-        spec.as_deref() == Some(self.spec())
+        alike
+            && spec.map(String::as_str) == Some(self.spec())
             && fits(wanted_major, major)
             && fits(wanted_minor, minor)
     }
@@ -275,6 +284,28 @@ impl Desired {
                 wanted.template_minor_version.as_ref(),
             ),
         }
+    }
+}
+
+/// The spec, and the major and the minor version, that a deployment aims at.
+fn aim(target: &State) -> (Option<&String>, Option<&String>, Option<&String>) {
+    match target {
+        State::Environment(target) => (
+            target.spec.as_ref(),
+            target.template_major_version.as_ref(),
+            target.template_minor_version.as_ref(),
+        ),
+        State::ServiceInstance(target) => (
+            target.spec.as_ref(),
+            target.template_major_version.as_ref(),
+            target.template_minor_version.as_ref(),
+        ),
+        State::ServicePipeline(target) => (
+            target.spec.as_ref(),
+            target.template_major_version.as_ref(),
+            target.template_minor_version.as_ref(),
+        ),
+        State::Component(_) => (None, None, None),
     }
 }
 

@@ -748,7 +748,16 @@ async fn is_under_way(client: &mut Client) -> bool {
 }
 
 #[tokio::test]
-async fn a_wait_goes_on_when_the_gateway_is_started_again() {
+async fn a_deploy_goes_on_when_the_gateway_is_started_again() {
+    goes_on_after_a_kill(true).await;
+}
+
+#[tokio::test]
+async fn a_deploy_goes_on_when_the_gateway_has_forgotten_its_tokens() {
+    goes_on_after_a_kill(false).await;
+}
+
+async fn goes_on_after_a_kill(with_key: bool) {
     let (folder, state) = state();
     let mut before = Running::on(&state).await;
     publish_template(&before.client().await).await;
@@ -766,7 +775,9 @@ async fn a_wait_goes_on_when_the_gateway_is_started_again() {
         command.args(["--listen", &port, "--simulated-step", "1h"]);
         command.args(["--aws-listen", "off", "--admin-listen", "127.0.0.1:0"]);
         command.arg("--state-dir").arg(&state);
-        command.arg("--resume-token-key-file").arg(&key);
+        if with_key {
+            command.arg("--resume-token-key-file").arg(&key);
+        }
         command.arg("--ready-file").arg(&ready);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Dies(child.unwrap())
@@ -851,6 +862,63 @@ async fn what_cannot_be_waited_for_is_said_and_wrong_usage_has_a_status_of_its_o
     ] {
         let wrong = run(gateway.follow(&usage));
         assert_eq!(wrong.status.code(), Some(64), "{}", text(&wrong));
+    }
+}
+
+#[test]
+fn what_could_not_be_meant_is_wrong_usage() {
+    let wait = ["wait", "environment-deployed", "bus"];
+    let deploy = [
+        "deploy",
+        "service-pipeline",
+        "shop",
+        "--spec",
+        "/nowhere/spec.yaml",
+    ];
+    for (usage, named) in [
+        (wait.as_slice(), ["--timeout", "100ms"].as_slice()),
+        (&wait, &["--timeout", "0s"]),
+        (&wait, &["--timeout", "25h"]),
+        (&wait, &["--address", "http://"]),
+        (&wait, &["--address", "ftp://x"]),
+        (&wait, &["--address", "unix:"]),
+        (&wait, &["--ca-file", "ca.pem"]),
+        (&deploy, &["--idempotency-key", ""]),
+        (&deploy, &["--idempotency-key", "kö"]),
+        (&deploy, &["--output", "json"]),
+    ] {
+        let mut command = program();
+        command.args(usage).args(named);
+        let wrong = run(command);
+        let said = text(&wrong);
+        assert_eq!(wrong.status.code(), Some(64), "{named:?}: {said}");
+        assert!(
+            said.contains(named[0]) || said.contains("/nowhere/spec.yaml"),
+            "{said}"
+        );
+    }
+    let mut command = program();
+    command
+        .args(wait)
+        .args(["--address", "https://127.0.0.1:1"]);
+    let wrong = run(command);
+    assert_eq!(wrong.status.code(), Some(64), "{}", text(&wrong));
+}
+
+#[tokio::test]
+async fn the_exit_status_tells_also_where_nothing_can_be_written() {
+    let (_folder, state) = state();
+    let gateway = Running::on(&state).await;
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for (name, status) in [("environment-deleted", 0), ("environment-deployed", 1)] {
+        let mut command = gateway.follow(&["wait", name, "nope"]);
+        let mut child = Dies(command.stdout(full()).stderr(full()).spawn().unwrap());
+        let ended = eventually("the wait ends", || {
+            let ended = child.0.try_wait().unwrap();
+            async move { ended }
+        })
+        .await;
+        assert_eq!(ended.code(), Some(status), "{name}");
     }
 }
 

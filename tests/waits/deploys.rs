@@ -1,10 +1,22 @@
 //! Deploys: what they begin, what they join, and how they end, over every backend.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proton_gateway::admission::Guards;
 use proton_gateway::api::own::gateway_service_client::GatewayServiceClient;
 use proton_gateway::api::own::{self, DeployAction};
 use proton_gateway::api::pb;
+use proton_gateway::api::pb::deployment_state::State;
+use proton_gateway::api::{Request as Asked, Response};
+use proton_gateway::changes::Changes;
 use proton_gateway::edge::grpc_door::{self, Edge};
 use proton_gateway::edge::health::Health;
+use proton_gateway::error::{Error, ErrorKind};
+use proton_gateway::gateway::{Call, Gateway, Reply};
+use proton_gateway::pipeline;
+use proton_gateway::server::Shutdown;
+use proton_gateway::telemetry::Metrics;
 use proton_gateway::waits::{Key, Settings, Waits};
 use tonic::service::Routes;
 use tonic::{Code, Request, Status};
@@ -115,6 +127,68 @@ conformance! {
         let second = Begun::of(client.deploy_environment(environment("new")).await).await;
         assert_eq!(second.wait.action(), DeployAction::Joined);
         assert_eq!(deployments(world, "new").await, 1);
+    }
+
+    async fn the_same_at_the_same_time_is_begun_once(world) {
+        platform(world).await;
+        for name in ["prod", "new"] {
+            let before = match name {
+                "prod" => deployments(world, name).await,
+                _ => 0,
+            };
+            let client = client(world);
+            let calls = (0..6).map(|_| {
+                let mut client = client.clone();
+                tokio::spawn(async move { client.deploy_environment(environment(name)).await })
+            });
+            let mut joined = 0;
+            for call in calls.collect::<Vec<_>>() {
+                let begun = Begun::of(call.await.unwrap()).await;
+                joined += usize::from(begun.wait.action() == DeployAction::Joined);
+            }
+            assert_eq!(joined, 5, "{name}");
+            assert_eq!(deployments(world, name).await, before + 1, "{name}");
+        }
+    }
+
+    async fn what_failed_at_first_is_repaired_by_the_next_deploy(world) {
+        platform(world).await;
+        let mut client = client(world);
+        let _first = Begun::of(client.deploy_environment(environment("new")).await).await;
+        fail(world, "environment/new").await;
+        let mut again = Begun::of(client.deploy_environment(environment("new")).await).await;
+        assert_eq!(again.wait.action(), DeployAction::Updated);
+        world.settle().await;
+        assert_eq!(again.wait.rest().await.0, ["IN_PROGRESS to SUCCEEDED", "terminal SUCCEEDED"]);
+    }
+
+    async fn what_failed_at_first_can_be_repaired_by_another_version(world) {
+        batch(world).await;
+        let mut client = client(world);
+        let mut version = (Some("1".to_owned()), Some("0".to_owned()));
+        let to = [release(world, "job", Some("1")).await, release(world, "job", None).await];
+        let mut to = to.into_iter();
+        loop {
+            let request = own::DeployServiceInstanceRequest {
+                service_instance: Some(pb::CreateServiceInstanceRequest {
+                    template_major_version: version.0.clone(),
+                    template_minor_version: version.1.clone(),
+                    ..add_instance("us")
+                }),
+                options: None,
+            };
+            let begun = Begun::of(client.deploy_service_instance(request).await).await;
+            let us = instance(world, "batch", "us").await;
+            let tried = deployment(world, us.last_attempted_deployment_id()).await;
+            let Some(State::ServiceInstance(tried)) = tried.target_state.unwrap().state else {
+                panic!("not an instance");
+            };
+            assert_eq!((tried.template_major_version, tried.template_minor_version), version);
+            drop(begun);
+            fail(world, "service/batch/service-instance/us").await;
+            let Some((major, minor)) = to.next() else { break };
+            version = (Some(major), Some(minor));
+        }
     }
 
     async fn the_same_key_begins_nothing_again_even_after_the_end(world) {
@@ -264,4 +338,84 @@ conformance! {
             assert_eq!(pipeline(world, "shop").await.template_minor_version(), minor);
         }
     }
+}
+
+/// An environment whose update begins a deployment, and is answered with `error` all the same.
+fn answers_late(error: Error) -> Client {
+    let begun = Arc::new(AtomicBool::new(false));
+    let backend = tower::service_fn(move |call: Call| {
+        let (begun, error) = (Arc::clone(&begun), error.clone());
+        async move {
+            let wanted = create_environment("prod");
+            let response = match call.request {
+                Asked::UpdateEnvironment(_) => {
+                    begun.store(true, Ordering::SeqCst);
+                    return Err(error);
+                }
+                Asked::GetEnvironment(_) => {
+                    let begun = begun.load(Ordering::SeqCst);
+                    Response::GetEnvironment(pb::GetEnvironmentResponse {
+                        environment: Some(pb::Environment {
+                            template_name: Some(wanted.template_name),
+                            template_major_version: Some(wanted.template_major_version),
+                            deployment_status: match begun {
+                                true => pb::DeploymentStatus::InProgress.into(),
+                                false => pb::DeploymentStatus::Succeeded.into(),
+                            },
+                            last_attempted_deployment_id: Some(format!("d-{}", i32::from(begun))),
+                            ..Default::default()
+                        }),
+                    })
+                }
+                _ => Response::GetDeployment(pb::GetDeploymentResponse {
+                    deployment: Some(pb::Deployment {
+                        target_state: Some(pb::DeploymentState {
+                            state: Some(State::Environment(pb::EnvironmentState {
+                                spec: Some(wanted.spec),
+                                template_major_version: Some(wanted.template_major_version),
+                                ..Default::default()
+                            })),
+                        }),
+                        ..Default::default()
+                    }),
+                }),
+            };
+            Ok(Reply {
+                response,
+                upstream_request_id: None,
+            })
+        }
+    });
+    let gateway = Gateway::new(pipeline::build(
+        backend,
+        Metrics::new().unwrap(),
+        &Guards::default(),
+    ));
+    let (stop, shutdown) = Shutdown::channel();
+    // Nothing is stopped in these tests.
+    std::mem::forget(stop);
+    let settings = Settings::with_key(Key::random().unwrap());
+    let waits = Waits::new(gateway.clone(), Changes::default(), settings, shutdown);
+    GatewayServiceClient::new(grpc_door::routes(gateway, waits, Health::default()).unwrap())
+}
+
+#[tokio::test]
+async fn what_has_begun_is_followed_although_the_answer_does_not_say_so() {
+    for error in [
+        Error::new(ErrorKind::OutcomeUnknown, "the answer was lost"),
+        Error::in_progress("environment/prod", "somebody was faster"),
+    ] {
+        let said = error.to_string();
+        let mut client = answers_late(error);
+        let begun = Begun::of(client.deploy_environment(environment("prod")).await).await;
+        assert_eq!(begun.first, "snapshot IN_PROGRESS", "{said}");
+        assert_eq!(begun.wait.action(), DeployAction::Joined, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_an_answer_whatever_has_begun_since() {
+    let mut client = answers_late(Error::invalid("no such role"));
+    let refused = client.deploy_environment(environment("prod")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
 }

@@ -19,6 +19,7 @@ use tonic::{Code, Streaming};
 use tonic_types::StatusExt;
 
 use crate::conformance;
+use crate::service_fixtures::{create_environment, output, platform, report};
 use crate::support::World;
 
 type Client = PaginatorServiceClient<Edge<Routes>>;
@@ -86,6 +87,47 @@ conformance! {
         let response = client.page_environment_templates(request(2, None, 3)).await;
         let (pages, _) = names(response.unwrap().into_inner()).await;
         assert_eq!(pages, [vec!["a", "b"], vec!["c"]]);
+    }
+
+    async fn a_limit_cuts_also_a_list_without_a_page_size(world) {
+        platform(world).await;
+        let output = |key: &str| output(key, "value");
+        let report = pb::NotifyResourceDeploymentStatusChangeRequest {
+            outputs: vec![output("a"), output("b"), output("c")],
+            ..report("environment/prod", pb::ResourceDeploymentStatus::Succeeded)
+        };
+        world.ok(pb::UpdateEnvironmentRequest {
+            name: "prod".to_owned(),
+            deployment_type: pb::DeploymentUpdateType::CurrentVersion.into(),
+            spec: Some(create_environment("prod").spec),
+            ..Default::default()
+        }).await;
+        world.ok(report).await;
+        let mut client = client(world.gateway.clone(), world.shutdown.clone());
+        let request = pb::PageEnvironmentOutputsRequest {
+            request: Some(pb::ListEnvironmentOutputsRequest {
+                environment_name: "prod".to_owned(),
+                ..Default::default()
+            }),
+            limit: 2,
+        };
+        let mut pages = client.page_environment_outputs(request).await.unwrap().into_inner();
+        let mut counts = Vec::new();
+        while let Some(page) = pages.message().await.unwrap() {
+            counts.push(page.page.unwrap().outputs.len());
+        }
+        assert_eq!(counts, [2]);
+    }
+
+    async fn a_limit_hides_no_page_size_that_could_not_be_meant(world) {
+        let mut client = client(world.gateway.clone(), world.shutdown.clone());
+        for max_results in [-5, 0, 1000] {
+            let refusal = client
+                .page_environment_templates(request(max_results, None, 3))
+                .await
+                .unwrap_err();
+            assert_eq!(refusal.code(), Code::InvalidArgument, "{max_results}");
+        }
     }
 
     async fn what_is_wrong_with_the_first_page_is_told_before_there_is_a_stream(world) {
