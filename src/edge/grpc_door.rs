@@ -196,7 +196,7 @@ where
             let Ok(response) = tokio::time::timeout_at(end, answer).await else {
                 let late = Error::new(
                     ErrorKind::DeadlineExceeded,
-                    "the request did not arrive in time; nothing was changed",
+                    "there was no answer in time; where the call changes something, look whether it has before it is sent again",
                 );
                 return refusal(&late);
             };
