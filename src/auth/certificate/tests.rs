@@ -134,7 +134,9 @@ async fn a_name_that_is_no_id_is_nobodys() {
         uri("spiffe://example.org/\0"),
         dns(&long),
     ] {
-        let error = known(&certificate(&[name.clone()], &[])).await.unwrap_err();
+        let error = known(&certificate(std::slice::from_ref(&name), &[]))
+            .await
+            .unwrap_err();
         assert!(
             error.message.contains("too long or has"),
             "{name:?}: {error}"
