@@ -28,7 +28,7 @@ use tower::Service;
 use self::beginning::Beginnings;
 use self::connection::House;
 pub use self::listener::Listener;
-pub use self::peer::Peer;
+pub use self::peer::{Peer, Unknown};
 use self::tls::Tls;
 use crate::config::Connections;
 

@@ -19,9 +19,10 @@ use tower::Service;
 use super::budget::{self, Share};
 use super::{Arrival, MAX_REQUEST_BYTES, status};
 use crate::api::{self, Operation};
-use crate::auth::{Authenticator, Identified};
+use crate::auth::{self, Authenticator, Identified};
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Call, Door, Gateway, Reply};
+use crate::server::Unknown;
 
 /// What stands before the operation's name in `X-Amz-Target`.
 const TARGET: &str = "AwsProton20200720.";
@@ -66,7 +67,14 @@ impl AwsDoor {
         let mut arrival = Arrival::of(request.headers(), request.extensions());
         match self.reply(request, &mut arrival).await {
             Ok(reply) => success(&reply, &arrival.request_id),
-            Err(error) => failure(&error, &arrival.request_id),
+            Err(error) => {
+                let mut response = failure(&error, &arrival.request_id);
+                let known = arrival.principal.method != auth::Method::Anonymous;
+                if self.authenticator.is_some() && !known {
+                    response.extensions_mut().insert(Unknown);
+                }
+                response
+            }
         }
     }
 

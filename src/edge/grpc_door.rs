@@ -30,7 +30,7 @@ use crate::deploy::Deploys;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Door, Gateway};
 use crate::pages::Paginator;
-use crate::server::PROBES;
+use crate::server::{PROBES, Unknown};
 use crate::waits::Waits;
 
 /// How long after its deadline a call is left to end by itself.
@@ -150,18 +150,23 @@ where
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
             let refusal = |error: &Error| Ok(status::of(error, None, &request_id).into_http());
+            let of_nobody = |error: &Error| {
+                let mut response = status::of(error, None, &request_id).into_http();
+                response.extensions_mut().insert(Unknown);
+                Ok(response)
+            };
             if let Some(authenticator) = authenticator {
                 let proof = authenticator.identify(request.headers(), &arrival.peer);
                 match budget.prove(proof).await {
                     Ok(Ok(principal)) => arrival.principal = principal,
-                    Err(busy) => return refusal(&busy),
+                    Err(busy) => return of_nobody(&busy),
                     Ok(Err(error)) => {
                         // Of any length and kind, but what no rpc is called is not put down.
                         let rpc = request.uri().path().rsplit('/').next();
                         let rpc = rpc.and_then(Rpc::of).map(|rpc| rpc.method);
                         let audit = audit.as_ref();
                         let error = super::refused(error, Door::Grpc, rpc, &arrival, audit);
-                        return refusal(&error);
+                        return of_nobody(&error);
                     }
                 }
                 // Nobody after this needs it, or might show it.

@@ -53,10 +53,19 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;
+            let busy = match response.extensions().get() {
+                Some(Unknown) => busy.and_then(Busy::of_nobody),
+                None => busy,
+            };
             Ok(response.map(|body| Outgoing::new(body, busy)))
         })
     }
 }
+
+/// Among an answer's extensions: its caller is not known. Such requests keep no connection, else
+/// anybody could keep one by being refused now and then.
+#[derive(Debug, Clone)]
+pub struct Unknown;
 
 /// What is under way on one connection.
 pub(super) struct Activity {
@@ -74,7 +83,10 @@ impl Activity {
 
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        Busy(Arc::clone(self))
+        Busy {
+            activity: Arc::clone(self),
+            counts: true,
+        }
     }
 
     /// For how long nothing has been under way; `None` while something is.
@@ -88,17 +100,30 @@ impl Activity {
 }
 
 /// Held by a request until its answer is handed over.
-pub(super) struct Busy(Arc<Activity>);
+pub(super) struct Busy {
+    activity: Arc<Activity>,
+    counts: bool,
+}
+
+impl Busy {
+    /// Ends as if nothing had been under way.
+    fn of_nobody(mut self) -> Option<Self> {
+        self.counts = false;
+        None
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        // The time first: who sees the count at zero sees it.
-        *self
-            .0
-            .quiet_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+        if self.counts {
+            // The time first: who sees the count at zero sees it.
+            *self
+                .activity
+                .quiet_since
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        self.activity.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -118,5 +143,33 @@ mod tests {
         assert_eq!(activity.quiet(), None);
         drop(two);
         assert_eq!(activity.quiet(), Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whom_nobody_knows_and_who_probes_does_not_disturb_the_quiet() {
+        let activity = Arc::new(Activity::new());
+        let second = Duration::from_secs(1);
+        let answers = tower::service_fn(|request: Request<()>| async move {
+            let mut response = Response::new(());
+            if request.uri().path() == "/unknown" {
+                response.extensions_mut().insert(Unknown);
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        });
+        for (path, quiet) in [
+            ("/unknown", second),
+            ("/grpc.health.v1.Health/Check", 2 * second),
+            ("/known", Duration::ZERO),
+        ] {
+            tokio::time::advance(second).await;
+            let mut introduced = Introduced {
+                peer: Arc::default(),
+                activity: Arc::clone(&activity),
+                inner: answers,
+            };
+            let request = Request::get(path).body(()).unwrap();
+            drop(introduced.call(request).await.unwrap());
+            assert_eq!(activity.quiet(), Some(quiet), "{path}");
+        }
     }
 }
