@@ -7,6 +7,7 @@ pub mod address;
 pub mod audit;
 pub mod authentication;
 pub mod authorization;
+pub mod cache;
 pub mod connections;
 pub mod limits;
 pub mod tls;
@@ -26,6 +27,7 @@ pub use self::address::Address;
 use self::audit::AuditConfig;
 use self::authentication::Authentication;
 use self::authorization::{AuthorizationConfig, AuthorizationOptions};
+use self::cache::CacheConfig;
 pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
 use self::limits::Limits;
@@ -134,6 +136,9 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub connections: Option<ConnectionsOptions>,
+    /// File only.
+    #[arg(skip)]
+    pub cache: Option<CacheConfig>,
 }
 
 /// Who answers calls.
@@ -258,6 +263,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     pub connections: Connections,
+    pub cache: CacheConfig,
 }
 
 /// What only the engine uses.
@@ -357,6 +363,7 @@ impl Config {
             authentication: options.authentication,
             tls: options.tls.map(Tls::of).transpose()?,
             connections: Connections::of(&options.connections.unwrap_or_default()),
+            cache: options.cache.unwrap_or_default(),
         };
         config.check()?;
         Ok(config)
@@ -365,6 +372,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         self.check_listeners()?;
         self.connections.check()?;
+        self.cache.check()?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
@@ -596,6 +604,7 @@ impl Options {
             authentication: other.authentication,
             tls: other.tls,
             connections: other.connections,
+            cache: other.cache,
         }
     }
 }
@@ -689,6 +698,7 @@ mod tests {
                 "[authorization]\npolicy-files = [\"a.cedar\", \"teams\"]\nlist-filter = true"
             ),
             "listen = \"unix:/run/a.sock\"\n[connections]\nmax-age = \"0\"\nunix-socket-mode = \"0660\"",
+            "[cache]\nenabled = true\nmax-size = \"16MiB\"\nstate-ttl = \"0\"",
         ] {
             let config = from_file(text).unwrap();
             let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
@@ -780,6 +790,8 @@ mod tests {
                 "connections.unix-socket-mode",
                 "[connections]\nunix-socket-mode = \"0066\"",
             ),
+            ("cache.max-size", "[cache]\nmax-size = \"1KiB\""),
+            ("cache.state-ttl", "[cache]\nstate-ttl = \"2days\""),
             ("tls.certificate-file", "[tls]\nkey-file = \"a\""),
             ("tls.key-file", "[tls]\ncertificate-file = \"a\""),
             (

@@ -70,6 +70,7 @@ impl Upstream {
                         }),
                     }),
                     upstream_request_id: None,
+                    served: None,
                 })
             }
         });
