@@ -75,7 +75,7 @@ async fn look(world: &World, name: &str, list: bool) -> (Option<u64>, bool) {
                 Response::ListEnvironmentTemplates(found) => found
                     .templates
                     .into_iter()
-                    .find(|template| template.name == name)
+                    .find(|template| template.name.as_deref() == Some(name))
                     .map(|template| number(template.description)),
                 other => panic!("{other:?}"),
             };
@@ -134,12 +134,13 @@ async fn nobody_reads_what_is_over(backend: Backend) {
                 }
             }));
         }
-        let world = Arc::clone(&world);
+        let (world, hits) = (Arc::clone(&world), Arc::clone(&hits));
         writers.push(tokio::spawn(async move {
             write(&world, name.clone(), &template).await;
             // What its writer reads last is what it has written last.
             for list in [false, true, false, true] {
-                let (found, _) = look(&world, &name, list).await;
+                let (found, kept) = look(&world, &name, list).await;
+                hits.fetch_add(usize::from(kept), Ordering::SeqCst);
                 assert_eq!(found, Some(WRITES), "list: {list}");
             }
         }));
