@@ -213,15 +213,19 @@ impl Cache {
 
     /// Takes note of what a wait is about to tell: nobody who was told may read an older state.
     pub fn polled(&self, key: &Key, outcome: &Result<Reply>) {
-        let text = match outcome {
-            Ok(reply) => reply.response.to_json().to_string(),
-            Err(error) => format!("{:?}", error.kind),
+        let json = match outcome {
+            Ok(reply) => reply.response.to_json(),
+            Err(_) => serde_json::Value::Null,
         };
-        let seen: [u8; 32] = Sha256::digest(text).into();
-        if self.0.polls.get(key) != Some(seen) {
-            self.0.polls.insert(key.clone(), seen);
+        // Only what is under way is polled again and again; the rest may have changed, and back.
+        let seen = entry::under_way(&json).then(|| Sha256::digest(json.to_string()).into());
+        if seen.is_none() || self.0.polls.get(key) != seen {
             let upstream = key.identity.upstream.as_ref();
             self.0.coherence.changed(upstream);
+        }
+        match seen {
+            Some(seen) => self.0.polls.insert(key.clone(), seen),
+            None => self.0.polls.invalidate(key),
         }
     }
 

@@ -81,7 +81,7 @@ fn longest(read: &Read, config: &CacheConfig) -> Duration {
 }
 
 /// Whether some status in the answer says that it will change by itself.
-fn under_way(answer: &Value) -> bool {
+pub fn under_way(answer: &Value) -> bool {
     match answer {
         Value::Array(items) => items.iter().any(under_way),
         Value::Object(fields) => fields.iter().any(|(name, value)| match value {

@@ -363,9 +363,25 @@ async fn nobody_sees_less_than_a_wait_has_told() {
     let told = bench.send(poll()).await.unwrap();
     assert_eq!(told.served, None, "a poll was answered from what is kept");
     assert_eq!(bench.get().await, at(1, "miss"));
-    // A poll that sees nothing new ends nothing.
-    bench.send(poll()).await.unwrap();
     assert_eq!(bench.get().await, at(1, "hit"));
+    // It may have changed, and back.
+    bench.send(poll()).await.unwrap();
+    assert_eq!(bench.get().await, at(1, "miss"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_sees_the_same_deployment_under_way_ends_nothing() {
+    let passing = |config: &mut CacheConfig| config.transitional_ttl = config.state_ttl;
+    let bench = Bench::with(passing, Coherence::observed(), &Guards::default());
+    bench.upstream.under_way.store(true, Ordering::SeqCst);
+    let poll = || Call {
+        door: Door::Wait,
+        ..get()
+    };
+    bench.send(poll()).await.unwrap();
+    assert_eq!(bench.get().await, at(0, "miss"));
+    bench.send(poll()).await.unwrap();
+    assert_eq!(bench.get().await, at(0, "hit"));
 }
 
 #[tokio::test(start_paused = true)]
