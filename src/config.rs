@@ -7,6 +7,7 @@ pub mod address;
 pub mod audit;
 pub mod authentication;
 pub mod authorization;
+pub mod cache;
 pub mod connections;
 pub mod limits;
 pub mod tls;
@@ -27,6 +28,7 @@ pub use self::address::Address;
 use self::audit::AuditConfig;
 use self::authentication::Authentication;
 use self::authorization::{AuthorizationConfig, AuthorizationOptions};
+use self::cache::CacheConfig;
 pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
 use self::limits::Limits;
@@ -138,6 +140,9 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub connections: Option<ConnectionsOptions>,
+    /// File only.
+    #[arg(skip)]
+    pub cache: Option<CacheConfig>,
 }
 
 /// Who answers calls.
@@ -264,6 +269,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     pub connections: Connections,
+    pub cache: CacheConfig,
 }
 
 /// What only the engine uses.
@@ -365,6 +371,7 @@ impl Config {
             authentication: options.authentication,
             tls: options.tls.map(Tls::of).transpose()?,
             connections: Connections::of(&options.connections.unwrap_or_default()),
+            cache: options.cache.unwrap_or_default(),
         };
         config.check()?;
         Ok(config)
@@ -373,6 +380,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         self.check_listeners()?;
         self.connections.check()?;
+        self.cache.check()?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
@@ -651,6 +659,7 @@ impl Options {
             authentication: other.authentication,
             tls: other.tls,
             connections: other.connections,
+            cache: other.cache,
         }
     }
 }
@@ -819,6 +828,7 @@ mod tests {
                 "[authorization]\npolicy-files = [\"a.cedar\", \"teams\"]\nlist-filter = true"
             ),
             "listen = \"unix:/run/a.sock\"\n[connections]\nmax-age = \"0\"\nunix-socket-mode = \"0660\"",
+            "[cache]\nenabled = true\nmax-size = \"16MiB\"\nstate-ttl = \"0\"",
         ] {
             let config = from_file(text).unwrap();
             let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
@@ -924,6 +934,8 @@ mod tests {
                 "aws-listen",
                 "listen = \"unix:/tmp/a\"\naws-listen = \"unix:/tmp/../tmp/a\"",
             ),
+            ("cache.max-size", "[cache]\nmax-size = \"1KiB\""),
+            ("cache.state-ttl", "[cache]\nstate-ttl = \"2days\""),
             ("tls.certificate-file", "[tls]\nkey-file = \"a\""),
             ("tls.key-file", "[tls]\ncertificate-file = \"a\""),
             (

@@ -18,6 +18,7 @@ use crate::api::own::{self, DeployAction};
 use crate::api::pb::deployment_state::State;
 use crate::api::{Request, Response, pb};
 use crate::auth::Principal;
+use crate::cache::demand::Demand;
 use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
 use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::gateway::{Call, Door, Gateway};
@@ -217,7 +218,11 @@ impl Deploys {
 
     async fn ask(&self, request: Request, arrival: &Arrival) -> Result<Response> {
         self.gateway
-            .call(Call::new(request, Door::Grpc, arrival))
+            .call(Call {
+                // What is about to be changed is not known from memory.
+                demand: Demand::FRESH,
+                ..Call::new(request, Door::Grpc, arrival)
+            })
             .await
             .map(|reply| reply.response)
     }

@@ -15,6 +15,7 @@ use http::{Extensions, HeaderMap};
 
 use crate::audit::Audit;
 use crate::auth::Principal;
+use crate::cache::demand::Demand;
 use crate::error::Error;
 use crate::gateway::Door;
 use crate::server::Peer;
@@ -36,6 +37,8 @@ pub struct Arrival {
     pub principal: Arc<Principal>,
     /// The upstream that the caller names.
     pub upstream: Option<Arc<str>>,
+    /// What the caller wants of the cache.
+    pub demand: Demand,
     /// Who is at the other end of the connection.
     pub peer: Arc<Peer>,
     pub deadline: Instant,
@@ -68,6 +71,7 @@ impl Arrival {
             upstream: headers
                 .get(UPSTREAM)
                 .map(|name| Arc::from(String::from_utf8_lossy(name.as_bytes()))),
+            demand: Demand::of(headers),
             peer: extensions.get().cloned().unwrap_or_default(),
             deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),

@@ -12,6 +12,7 @@ use crate::admission::{Admission, Guards};
 use crate::api::{Operation, Request, Response, Rpc, Typed};
 use crate::auth::Principal;
 use crate::auth::policy::Decided;
+use crate::cache::demand::{Demand, Served};
 use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
@@ -47,6 +48,8 @@ pub struct Call {
     pub principal: Arc<Principal>,
     /// The upstream that the caller names.
     pub upstream: Option<Arc<str>>,
+    /// What the caller wants of the cache.
+    pub demand: Demand,
     /// Which policies let it pass; for the record.
     pub decision: Decided,
     /// As whom the upstream is asked; settled on the way.
@@ -67,6 +70,7 @@ impl Call {
             door,
             principal: Arc::clone(&arrival.principal),
             upstream: arrival.upstream.clone(),
+            demand: arrival.demand,
             decision: Decided::default(),
             identity: None,
             peer: Arc::clone(&arrival.peer),
@@ -82,6 +86,8 @@ pub struct Reply {
     pub response: Response,
     /// AWS's id of the request, where the backend is AWS.
     pub upstream_request_id: Option<String>,
+    /// Whence it came, where answers are kept.
+    pub served: Option<Served>,
 }
 
 /// What calls go through; see [`crate::pipeline`].
@@ -150,16 +156,21 @@ impl Gateway {
         let call = Call::new(message.into_request(), Door::Grpc, &arrival);
         let operation = call.operation;
         let outcome = self.call(call).await.and_then(|reply| {
-            let id = reply.upstream_request_id;
+            let (id, served) = (reply.upstream_request_id, reply.served);
             T::from_response(reply.response)
-                .map(|response| (response, id))
+                .map(|response| (response, id, served))
                 .ok_or_else(|| Error::internal("the backend answered another operation"))
         });
         match outcome {
-            Ok((response, upstream_request_id)) => {
+            Ok((response, upstream_request_id, served)) => {
                 let mut response = tonic::Response::new(response);
                 if let Some(id) = upstream_request_id.and_then(|id| id.parse().ok()) {
                     response.metadata_mut().insert(status::AWS_REQUEST_ID, id);
+                }
+                for (name, value) in served.iter().flat_map(Served::headers) {
+                    if let Ok(value) = value.parse() {
+                        response.metadata_mut().insert(name, value);
+                    }
                 }
                 Ok(response)
             }

@@ -5,6 +5,7 @@ pub mod api;
 pub mod audit;
 pub mod auth;
 pub mod backend;
+pub mod cache;
 pub mod changes;
 pub mod client;
 pub mod clock;

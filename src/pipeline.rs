@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod authorize;
+pub mod cache;
 pub mod deadline;
 pub mod identify;
 pub mod limit;
@@ -14,12 +15,27 @@ use tower::util::{BoxCloneSyncService, option_layer};
 use tower::{Service, ServiceBuilder};
 
 use crate::admission::Guards;
+use crate::cache::Cache;
 use crate::error::Error;
 use crate::gateway::{Call, Pipeline, Reply};
 use crate::telemetry::Metrics;
 
-/// Builds the pipeline over `backend`, outermost layer first.
+/// Builds the pipeline over `backend`; nothing is kept of what it answers.
 pub fn build<B>(backend: B, metrics: Metrics, guards: &Guards) -> Pipeline
+where
+    B: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
+    B::Future: Send + 'static,
+{
+    build_cached(backend, metrics, guards, None)
+}
+
+/// Builds the pipeline over `backend`, outermost layer first.
+pub fn build_cached<B>(
+    backend: B,
+    metrics: Metrics,
+    guards: &Guards,
+    kept: Option<Cache>,
+) -> Pipeline
 where
     B: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     B::Future: Send + 'static,
@@ -48,6 +64,8 @@ where
         .layer(identify::IdentifyLayer::new(guards.identities.clone()))
         // Before the backend: a request that the model forbids never reaches it.
         .layer(validate::ValidateLayer)
+        // After all that may refuse a call: who gets what is kept could have read it.
+        .layer(option_layer(kept.map(cache::CacheLayer::new)))
         .service(backend);
     BoxCloneSyncService::new(stack)
 }

@@ -17,6 +17,8 @@ pub struct Metrics {
     limited: Counter<u64>,
     upstream_calls: Gauge<u64>,
     audit_lost: Counter<u64>,
+    cache: Counter<u64>,
+    cache_bytes: Gauge<u64>,
     registry: Registry,
     /// Keeps the instruments alive.
     _provider: SdkMeterProvider,
@@ -66,6 +68,14 @@ impl Metrics {
                 .u64_counter("proton_gateway_audit_lost")
                 .with_description("Audit records that could not be written.")
                 .build(),
+            cache: meter
+                .u64_counter("proton_gateway_cache")
+                .with_description("Reads, by how the cache took part in them.")
+                .build(),
+            cache_bytes: meter
+                .u64_gauge("proton_gateway_cache_bytes")
+                .with_description("What the answers that are kept take, about.")
+                .build(),
             registry,
             _provider: provider,
         })
@@ -114,6 +124,16 @@ impl Metrics {
     /// Records that an audit record could not be written.
     pub fn audit_lost(&self) {
         self.audit_lost.add(1, &[]);
+    }
+
+    /// Records how a read was answered: `hit`, `miss`, `bypass` or `coalesced`.
+    pub fn cache(&self, status: &'static str) {
+        self.cache.add(1, &[KeyValue::new("status", status)]);
+    }
+
+    /// Records what the answers take that are kept.
+    pub fn cache_bytes(&self, bytes: u64) {
+        self.cache_bytes.record(bytes, &[]);
     }
 
     /// The page for Prometheus.

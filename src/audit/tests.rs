@@ -90,6 +90,7 @@ fn call(request: Request) -> Call {
         door: Door::Grpc,
         principal: Arc::new(principal),
         upstream: None,
+        demand: Default::default(),
         identity: None,
         decision: Default::default(),
         peer: Arc::new(peer),
@@ -119,6 +120,7 @@ async fn updated(_: Call) -> Result<Reply> {
     Ok(Reply {
         response: Response::UpdateServiceInstance(pb::UpdateServiceInstanceResponse::default()),
         upstream_request_id: Some("aws-1".to_owned()),
+        served: None,
     })
 }
 

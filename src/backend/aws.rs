@@ -147,6 +147,7 @@ impl Service<Call> for Aws {
                 .map(|answer| Reply {
                     response: answer.response,
                     upstream_request_id: answer.request_id,
+                    served: None,
                 })
                 .map_err(|error| failure::of_operation(error, operation, repeatable))
         })

@@ -49,6 +49,7 @@ use self::provision::Task;
 use self::registry::{TemplateRecord, VersionRecord};
 use self::store::{Store, Transaction};
 use crate::api::{Idempotency, Request, Response};
+use crate::cache::coherence::Coherence;
 use crate::changes::Changes;
 use crate::clock::{Clock, epoch_millis};
 use crate::error::{Error, Result};
@@ -196,6 +197,12 @@ impl Engine {
         self.store.changes()
     }
 
+    /// What the cache has to know of changes: all of them.
+    pub fn coherence(&self) -> Coherence {
+        let version = self.store.version().clone();
+        Coherence::Exact(Arc::new(move || version.settled()))
+    }
+
     fn context(&self) -> Context {
         Context::new(
             self.clock.now(),
@@ -248,6 +255,7 @@ impl Engine {
         Ok(Reply {
             response,
             upstream_request_id: None,
+            served: None,
         })
     }
 

@@ -20,6 +20,7 @@ use super::budget::{self, Share};
 use super::{Arrival, MAX_REQUEST_BYTES, status};
 use crate::api::{self, Operation};
 use crate::auth::{self, Authenticator, Identified};
+use crate::cache::demand::Served;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Call, Door, Gateway, Reply};
 use crate::server::Unknown;
@@ -256,7 +257,13 @@ fn content_type(headers: &HeaderMap) -> Result<(), Error> {
 
 fn success(reply: &Reply, request_id: &str) -> Response<Full<Bytes>> {
     let id = reply.upstream_request_id.as_deref().unwrap_or(request_id);
-    respond(StatusCode::OK, &reply.response.to_json(), id)
+    let mut response = respond(StatusCode::OK, &reply.response.to_json(), id);
+    for (name, value) in reply.served.iter().flat_map(Served::headers) {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 fn failure(error: &Error, request_id: &str) -> Response<Full<Bytes>> {

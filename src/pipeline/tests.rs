@@ -26,6 +26,7 @@ fn call(name: &str, deadline: Instant) -> Call {
         door: Door::Grpc,
         principal: Principal::anonymous(),
         upstream: None,
+        demand: Default::default(),
         identity: None,
         decision: Default::default(),
         peer: Arc::default(),
@@ -44,6 +45,7 @@ fn pipeline(metrics: Metrics) -> Pipeline {
         Ok(Reply {
             response: Response::GetEnvironment(pb::GetEnvironmentResponse::default()),
             upstream_request_id: None,
+            served: None,
         })
     });
     build(backend, metrics, &Guards::default())

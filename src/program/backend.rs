@@ -7,6 +7,7 @@ use super::Parts;
 use crate::admission::Guards;
 use crate::backend::aws::{self, Aws, pace::Paces};
 use crate::backend::engine::{self, Engine, bucket::Buckets, store::Store};
+use crate::cache::{Cache, coherence::Coherence};
 use crate::changes::Changes;
 use crate::clock::SystemClock;
 use crate::config::{Config, EngineConfig};
@@ -30,12 +31,16 @@ pub async fn open(
         None => {
             let aws = forwarding(config, metrics).await;
             let changes = aws.changes().clone();
-            Ok((pipeline::build(aws, metrics.clone(), guards), changes))
+            let kept = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
+            let pipeline = pipeline::build_cached(aws, metrics.clone(), guards, kept);
+            Ok((pipeline, changes))
         }
         Some(own) => {
             let engine = embedded(config, own, health, parts)?;
             let changes = engine.changes().clone();
-            Ok((pipeline::build(engine, metrics.clone(), guards), changes))
+            let kept = Cache::new(&config.cache, engine.coherence(), metrics.clone());
+            let pipeline = pipeline::build_cached(engine, metrics.clone(), guards, kept);
+            Ok((pipeline, changes))
         }
     }
 }

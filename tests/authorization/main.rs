@@ -60,6 +60,7 @@ impl Guarded {
                 answer.map(|response| Reply {
                     response,
                     upstream_request_id: None,
+                    served: None,
                 })
             }
         });

@@ -63,6 +63,7 @@ impl World {
             std::future::ready(Ok(Reply {
                 response: environment(),
                 upstream_request_id: None,
+                served: None,
             }))
         });
         let metrics = Metrics::new().unwrap();

@@ -40,6 +40,7 @@ fn gateway(limits: &str) -> Gateway {
         Ok(Reply {
             response,
             upstream_request_id: None,
+            served: None,
         })
     });
     let metrics = Metrics::new().unwrap();

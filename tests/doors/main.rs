@@ -41,6 +41,7 @@ fn gateway_within(outcome: Result<Response, Error>, budget: Budget) -> Gateway {
             (*outcome).clone().map(|response| Reply {
                 response,
                 upstream_request_id: None,
+                served: None,
             })
         }
     });

@@ -11,8 +11,11 @@ use proton_gateway::backend::aws::Aws;
 use proton_gateway::backend::engine::bucket::Buckets;
 use proton_gateway::backend::engine::store::Store;
 use proton_gateway::backend::engine::{Engine, Quotas, Settings};
+use proton_gateway::cache::Cache;
+use proton_gateway::cache::coherence::Coherence;
 use proton_gateway::changes::Changes;
 use proton_gateway::clock::ManualClock;
+use proton_gateway::config::cache::CacheConfig;
 use proton_gateway::edge::Arrival;
 use proton_gateway::edge::aws_door::AwsDoor;
 use proton_gateway::edge::status;
@@ -58,6 +61,11 @@ impl World {
     }
 
     pub async fn with_quotas(backend: Backend, quotas: Quotas) -> Self {
+        Self::keeping(backend, quotas, &CacheConfig::default()).await
+    }
+
+    /// The same, whose gateway keeps answers as the configuration says.
+    pub async fn keeping(backend: Backend, quotas: Quotas, cache: &CacheConfig) -> Self {
         let buckets = tempfile::tempdir().unwrap();
         let state = tempfile::tempdir().unwrap();
         // Long enough ago that nobody mistakes it for today.
@@ -75,15 +83,17 @@ impl World {
             quotas,
         };
         let engine = Engine::new(store, Arc::new(clock.clone()), settings);
-        let direct = Gateway::new(pipeline::build(
-            engine.clone(),
-            Metrics::new().unwrap(),
-            &Guards::default(),
-        ));
+        let metrics = || Metrics::new().unwrap();
+        let guards = Guards::default();
         let (stop, shutdown) = Shutdown::channel();
         let (gateway, changes) = match backend {
-            Backend::InMemory | Backend::OnDisk => (direct, engine.changes().clone()),
+            Backend::InMemory | Backend::OnDisk => {
+                let kept = Cache::new(cache, engine.coherence(), metrics());
+                let pipeline = pipeline::build_cached(engine.clone(), metrics(), &guards, kept);
+                (Gateway::new(pipeline), engine.changes().clone())
+            }
             Backend::ThroughAwsDoor => {
+                let direct = Gateway::new(pipeline::build(engine.clone(), metrics(), &guards));
                 let (listener, address) = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
                 tokio::spawn(server::serve(
                     listener,
@@ -98,12 +108,9 @@ impl World {
                     .await;
                 let aws = Aws::with_config(&config);
                 let changes = aws.changes().clone();
-                let gateway = Gateway::new(pipeline::build(
-                    aws,
-                    Metrics::new().unwrap(),
-                    &Guards::default(),
-                ));
-                (gateway, changes)
+                let kept = Cache::new(cache, Coherence::observed(), metrics());
+                let pipeline = pipeline::build_cached(aws, metrics(), &guards, kept);
+                (Gateway::new(pipeline), changes)
             }
         };
         Self {

@@ -389,6 +389,7 @@ fn answers_late(error: Error) -> Client {
             Ok(Reply {
                 response,
                 upstream_request_id: None,
+                served: None,
             })
         }
     });

@@ -79,6 +79,7 @@ impl Upstream {
                             }),
                         }),
                         upstream_request_id: None,
+                        served: None,
                     });
                 }
                 upstream.polls.fetch_add(1, Ordering::SeqCst);
@@ -94,6 +95,7 @@ impl Upstream {
                         }),
                     }),
                     upstream_request_id: None,
+                    served: None,
                 })
             }
         });

@@ -11,6 +11,7 @@
 mod directory;
 mod schema;
 mod transaction;
+mod version;
 mod writer;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ use crate::changes::Changes;
 use crate::error::{Error, Result};
 pub use directory::OpenError;
 pub use transaction::{Record, Task, Transaction};
+pub use version::Version;
 
 /// Connections that serve reads at the same time.
 const READERS: usize = 4;
@@ -85,6 +87,11 @@ impl Store {
     /// Where the names of what was changed are published once it is durable.
     pub fn changes(&self) -> &Changes {
         &self.writer.changes
+    }
+
+    /// Which state readers see.
+    pub fn version(&self) -> &Version {
+        &self.writer.version
     }
 
     /// Told of every mutation that was committed.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{Notify, oneshot};
 
 use super::transaction::{Transaction, fault, rolled_back};
+use super::version::Version;
 use crate::changes::Changes;
 use crate::error::{Error, Result};
 
@@ -28,6 +29,14 @@ pub(super) struct Writer {
     pub(super) committed: Arc<Notify>,
     /// Where the names of what was changed are published then.
     pub(super) changes: Changes,
+    pub(super) version: Version,
+}
+
+/// Who is told of a mutation.
+struct Told {
+    worker: Arc<Notify>,
+    changes: Changes,
+    version: Version,
 }
 
 impl Writer {
@@ -39,6 +48,7 @@ impl Writer {
             jobs,
             committed: Arc::default(),
             changes: Changes::default(),
+            version: Version::default(),
         }
     }
 
@@ -53,11 +63,12 @@ impl Writer {
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
-        self.submit(
-            work,
-            Some((Arc::clone(&self.committed), self.changes.clone())),
-        )
-        .await
+        let told = Told {
+            worker: Arc::clone(&self.committed),
+            changes: self.changes.clone(),
+            version: self.version.clone(),
+        };
+        self.submit(work, Some(told)).await
     }
 
     /// Runs work that changes nothing.
@@ -69,7 +80,7 @@ impl Writer {
         self.submit(work, None).await
     }
 
-    async fn submit<R, F>(&self, work: F, told: Option<(Arc<Notify>, Changes)>) -> Result<R>
+    async fn submit<R, F>(&self, work: F, told: Option<Told>) -> Result<R>
     where
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
@@ -81,14 +92,20 @@ impl Writer {
             if answer.is_closed() {
                 return Box::new(drop);
             }
+            if let Some(told) = &told {
+                told.version.begin();
+            }
             let (outcome, changed) = match connection {
                 Ok(connection) => in_savepoint(connection, work),
                 Err(error) => (Err(error), Vec::new()),
             };
             Box::new(move |committed| {
-                if let (Ok(()), Some((worker, changes))) = (&committed, told) {
-                    worker.notify_one();
-                    changed.iter().for_each(|name| changes.publish(name));
+                if let Some(told) = told {
+                    told.version.end();
+                    if committed.is_ok() {
+                        told.worker.notify_one();
+                        changed.iter().for_each(|name| told.changes.publish(name));
+                    }
                 }
                 // A caller that went away wants no answer; its mutation stands all the same.
                 drop(answer.send(committed.and(outcome)));
