@@ -3,11 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use proton_gateway::admission::Guards;
 use proton_gateway::api::own::gateway_service_server::GatewayService;
 use proton_gateway::api::own::{Decision, ExplainRequest, ExplainResponse, SupposedPrincipal};
+use proton_gateway::audit::Audit;
 use proton_gateway::auth::Principal;
+use proton_gateway::clock::SystemClock;
+use proton_gateway::config::audit::AuditConfig;
 use proton_gateway::deploy::Deploys;
 use proton_gateway::edge::gateway_service::Own;
+use proton_gateway::limits::Limiter;
+use proton_gateway::telemetry::Metrics;
 use tonic::{Code, Status};
 
 use super::{Guarded, PolicyFile, caller, request};
@@ -125,4 +131,46 @@ async fn a_question_that_makes_no_sense_is_refused_with_the_field() {
             "{refused:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn questions_are_limited_and_denied_ones_are_on_the_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let guarded = Guarded::empty(&Default::default());
+    let metrics = Metrics::new().unwrap();
+    let section = AuditConfig {
+        file: Some(path),
+        ..AuditConfig::default()
+    };
+    let audit = Audit::open(&section, Arc::new(SystemClock), metrics.clone()).unwrap();
+    let limits = toml::from_str("read = { rate = \"1/h\", burst = 2 }").unwrap();
+    let guards = Guards {
+        audit: Some(audit.clone()),
+        authorizer: Some(guarded.authorizer.clone()),
+        limiter: Limiter::new(&limits, metrics),
+        ..Guards::default()
+    };
+    let gateway = guarded.gateway.clone().guarded_by(guards);
+    let deploys = Deploys::new(gateway, guarded.waits.clone());
+    let own = Own::new(deploys, Some(guarded.authorizer.clone()));
+    let vera = caller("vera", &["viewer"]);
+    let about_ada = ExplainRequest {
+        principal: Some(SupposedPrincipal {
+            id: "ada".to_owned(),
+            ..Default::default()
+        }),
+        ..may("DeleteService", "shop")
+    };
+    let ask = |question| own.explain(request(&vera, question));
+    let denied = ask(about_ada).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    ask(may("GetService", "shop")).await.unwrap();
+    let limited = ask(may("GetService", "shop")).await.unwrap_err();
+    assert_eq!(limited.code(), Code::ResourceExhausted);
+    audit.flush().await;
+    let denials = std::fs::read_to_string(folder.path().join("audit.log.denials")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(denials.trim()).unwrap();
+    assert_eq!(record["rpc"], "Explain");
+    assert_eq!(record["principal"], "vera");
 }

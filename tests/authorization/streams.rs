@@ -193,3 +193,22 @@ async fn policies_change_under_load_and_no_permitted_call_fails() {
     }
     assert_eq!(versions.len(), CHANGES);
 }
+
+#[tokio::test]
+async fn who_may_not_wait_does_not_learn_what_is_wrong_with_the_request() {
+    let guarded = Guarded::over(&Default::default(), upstream);
+    let wanted = pb::WaitEnvironmentDeployedRequest {
+        name: "no spaces!".to_owned(),
+        options: Some(pb::WaitOptions {
+            resume_token: "forged".to_owned(),
+            ..Default::default()
+        }),
+    };
+    let nobody = request(&caller("nobody", &[]), wanted);
+    let opened = guarded.waits.wait_environment_deployed(nobody).await;
+    let Err(denied) = opened else {
+        panic!("it was opened");
+    };
+    assert_eq!(denied.code(), Code::PermissionDenied, "{denied:?}");
+    assert!(!denied.message().contains("token"), "{denied:?}");
+}
