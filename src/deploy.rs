@@ -77,8 +77,6 @@ impl Deploys {
             let told = self.waits.follow(planned, admission).await?;
             return Ok((DeployAction::Joined, told));
         }
-        // No caller joins what another one has begun under the same key.
-        let key = key.map(|key| format!("{}\0{key}", arrival.principal.id));
         let begin = self.clone().begin(desired.clone(), arrival.clone());
         let Begun { action, deployment } = self.ledger.once(arrival, &desired, key, begin).await?;
         if let Some(deployment) = deployment {

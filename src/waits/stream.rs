@@ -323,7 +323,9 @@ impl Waiting {
             self.gone(skipped).await;
             return;
         }
-        self.position.created = created;
+        if !created.is_empty() {
+            self.position.created = created;
+        }
         let replaced = match (&self.position.deployment, &deployment) {
             (Some(pinned), Some(latest)) => pinned != latest,
             _ => false,
