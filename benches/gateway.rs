@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod program;
+
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +18,6 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use futures_util::future::{BoxFuture, Ready, join_all, ready};
 use pb::proton_service_client::ProtonServiceClient;
-use pb::template_version_source_input::Source;
 use proton_gateway::admission::Guards;
 use proton_gateway::api::pb;
 use proton_gateway::backend::engine::bucket::Buckets;
@@ -40,11 +41,10 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::Service;
 
+use self::program::{new_service, platform};
+
 type Client = ProtonServiceClient<Channel>;
 
-const ROLE: &str = "arn:aws:iam::123456789012:role/proton";
-const ENVIRONMENT_SPEC: &str = "proton: EnvironmentSpec\nspec: {owner: bench}\n";
-const SERVICE_SPEC: &str = "proton: ServiceSpec\npipeline: {test_command: 'true'}\ninstances:\n  - {name: main, environment: events}\n";
 /// Long enough for nothing to be deployed while a call is measured.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// Callers at the same time: the store commits those together that wait together.
@@ -134,7 +134,7 @@ impl Side {
     async fn gateway(folder: &Path) -> Self {
         let prepared = folder.join("prepared");
         let (client, stop) = open(&prepared, Duration::ZERO).await;
-        fill(client.clone()).await;
+        platform(&mut client.clone()).await;
         let mut side = Self {
             name: "gateway",
             client,
@@ -198,7 +198,7 @@ impl Side {
         let (client, stop) = open(&copy, NEVER).await;
         self.client = client;
         engine._stop = Some(stop);
-        let sample = service("sample");
+        let sample = new_service("sample");
         self.client.create_service(sample).await.unwrap();
     }
 }
@@ -212,24 +212,9 @@ async fn get(client: &mut Client) -> pb::Service {
 }
 
 async fn create(client: &Client, number: u64) -> pb::Service {
-    let request = service(&format!("n{number}"));
+    let request = new_service(&format!("n{number}"));
     let answer = client.clone().create_service(request).await;
     answer.unwrap().into_inner().service.unwrap()
-}
-
-fn service(name: &str) -> pb::CreateServiceRequest {
-    pb::CreateServiceRequest {
-        name: name.into(),
-        template_name: "worker".into(),
-        template_major_version: "1".into(),
-        repository_connection_arn: Some(
-            "arn:aws:codestar-connections:us-east-1:123456789012:connection/1".into(),
-        ),
-        repository_id: Some("example/orders".into()),
-        branch_name: Some("main".into()),
-        spec: SERVICE_SPEC.into(),
-        ..Default::default()
-    }
 }
 
 /// Opens the engine in `folder` behind the gRPC door, which closes with the second value.
@@ -264,118 +249,6 @@ async fn open(folder: &Path, step: Duration) -> (Client, watch::Sender<bool>) {
     tokio::spawn(server::serve(listener, routes, shutdown));
     let client = Client::connect(format!("http://{address}")).await.unwrap();
     (client, stop)
-}
-
-/// Templates and an environment from the examples.
-async fn fill(mut client: Client) {
-    let source = |name: &str| {
-        Some(pb::TemplateVersionSourceInput {
-            source: Some(Source::S3(pb::S3ObjectSource {
-                bucket: "proton-examples".into(),
-                key: format!("{name}.tar.gz"),
-            })),
-        })
-    };
-    let role = Some(ROLE.to_owned());
-    let settings = pb::UpdateAccountSettingsRequest {
-        pipeline_service_role_arn: role.clone(),
-        ..Default::default()
-    };
-    client.update_account_settings(settings).await.unwrap();
-
-    let template = pb::CreateEnvironmentTemplateRequest {
-        name: "bus".into(),
-        ..Default::default()
-    };
-    client.create_environment_template(template).await.unwrap();
-    let version = pb::CreateEnvironmentTemplateVersionRequest {
-        template_name: "bus".into(),
-        source: source("environment-cloudformation"),
-        ..Default::default()
-    };
-    client
-        .create_environment_template_version(version)
-        .await
-        .unwrap();
-    let publish = pb::UpdateEnvironmentTemplateVersionRequest {
-        template_name: "bus".into(),
-        major_version: "1".into(),
-        minor_version: "0".into(),
-        status: pb::TemplateVersionStatus::Published.into(),
-        ..Default::default()
-    };
-    until_accepted(async || {
-        client
-            .update_environment_template_version(publish.clone())
-            .await
-    })
-    .await;
-
-    let template = pb::CreateServiceTemplateRequest {
-        name: "worker".into(),
-        ..Default::default()
-    };
-    client.create_service_template(template).await.unwrap();
-    let version = pb::CreateServiceTemplateVersionRequest {
-        template_name: "worker".into(),
-        source: source("service-cloudformation"),
-        compatible_environment_templates: vec![pb::CompatibleEnvironmentTemplateInput {
-            template_name: "bus".into(),
-            major_version: "1".into(),
-        }],
-        ..Default::default()
-    };
-    client
-        .create_service_template_version(version)
-        .await
-        .unwrap();
-    let publish = pb::UpdateServiceTemplateVersionRequest {
-        template_name: "worker".into(),
-        major_version: "1".into(),
-        minor_version: "0".into(),
-        status: pb::TemplateVersionStatus::Published.into(),
-        ..Default::default()
-    };
-    until_accepted(async || {
-        client
-            .update_service_template_version(publish.clone())
-            .await
-    })
-    .await;
-
-    let environment = pb::CreateEnvironmentRequest {
-        name: "events".into(),
-        template_name: "bus".into(),
-        template_major_version: "1".into(),
-        proton_service_role_arn: role,
-        spec: ENVIRONMENT_SPEC.into(),
-        ..Default::default()
-    };
-    client.create_environment(environment).await.unwrap();
-    for _ in 0..600 {
-        let request = pb::GetEnvironmentRequest {
-            name: "events".into(),
-        };
-        let answer = client.get_environment(request).await.unwrap().into_inner();
-        if answer.environment.unwrap().deployment_status() == pb::DeploymentStatus::Succeeded {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the environment is not deployed");
-}
-
-/// A version can be published once it is registered.
-async fn until_accepted<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) {
-    let mut last = None;
-    for _ in 0..600 {
-        match call().await {
-            Ok(_) => return,
-            Err(status) => last = Some(status),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("never accepted: {last:?}");
 }
 
 /// What tonic generates for a service, for two of its methods.

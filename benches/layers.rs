@@ -26,7 +26,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use self::floor::Floor;
-use self::program::{Program, copy, environment_template, service};
+use self::program::{Program, copy, platform, service};
 
 type Client = ProtonServiceClient<Channel>;
 
@@ -227,7 +227,7 @@ async fn prepared(folder: &Path) -> PathBuf {
     command.arg("--state-dir").arg(&state);
     let program = Program::start(command);
     let mut client = program.client().await;
-    environment_template(&mut client).await;
+    platform(&mut client).await;
     service(&mut client, "sample").await;
     program.stop();
     state

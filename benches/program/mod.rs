@@ -162,8 +162,9 @@ pub fn copy(from: &Path, to: &Path) {
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/proton";
 pub const SERVICE_SPEC: &str = "proton: ServiceSpec\npipeline: {test_command: 'true'}\ninstances:\n  - {name: main, environment: events}\n";
 
-/// A service of that name, with a template and an environment of its own, deployed.
-pub async fn service(client: &mut ProtonServiceClient<Channel>, name: &str) {
+/// The templates `bus` and `worker`, and the environment `events`, deployed.
+pub async fn platform(client: &mut ProtonServiceClient<Channel>) {
+    environment_template(client).await;
     let role = Some(ROLE.to_owned());
     let settings = pb::UpdateAccountSettingsRequest {
         pipeline_service_role_arn: role.clone(),
@@ -211,7 +212,21 @@ pub async fn service(client: &mut ProtonServiceClient<Channel>, name: &str) {
         ..Default::default()
     };
     client.create_environment(environment).await.unwrap();
-    let service = pb::CreateServiceRequest {
+    loop {
+        let request = pb::GetEnvironmentRequest {
+            name: "events".to_owned(),
+        };
+        let found = client.get_environment(request).await.unwrap().into_inner();
+        if found.environment.unwrap().deployment_status() == pb::DeploymentStatus::Succeeded {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What creates a service of the template `worker`.
+pub fn new_service(name: &str) -> pb::CreateServiceRequest {
+    pb::CreateServiceRequest {
         name: name.to_owned(),
         template_name: "worker".to_owned(),
         template_major_version: "1".to_owned(),
@@ -222,10 +237,12 @@ pub async fn service(client: &mut ProtonServiceClient<Channel>, name: &str) {
         branch_name: Some("main".to_owned()),
         spec: SERVICE_SPEC.to_owned(),
         ..Default::default()
-    };
-    while client.create_service(service.clone()).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// A service of that name, deployed.
+pub async fn service(client: &mut ProtonServiceClient<Channel>, name: &str) {
+    client.create_service(new_service(name)).await.unwrap();
     loop {
         let request = pb::GetServiceRequest {
             name: name.to_owned(),
