@@ -20,22 +20,23 @@ use crate::error::Error;
 use crate::gateway::{Call, Pipeline, Reply};
 use crate::telemetry::Metrics;
 
-/// Builds the pipeline over `backend`; nothing is kept of what it answers.
+/// Layers that a pipeline may have or not. By default it has none of them.
+#[derive(Clone, Default)]
+pub struct Extras {
+    pub cache: Option<Cache>,
+}
+
+/// Builds the pipeline over `backend` without extras.
 pub fn build<B>(backend: B, metrics: Metrics, guards: &Guards) -> Pipeline
 where
     B: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     B::Future: Send + 'static,
 {
-    build_cached(backend, metrics, guards, None)
+    build_with(backend, metrics, guards, Extras::default())
 }
 
 /// Builds the pipeline over `backend`, outermost layer first.
-pub fn build_cached<B>(
-    backend: B,
-    metrics: Metrics,
-    guards: &Guards,
-    kept: Option<Cache>,
-) -> Pipeline
+pub fn build_with<B>(backend: B, metrics: Metrics, guards: &Guards, extras: Extras) -> Pipeline
 where
     B: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     B::Future: Send + 'static,
@@ -65,7 +66,7 @@ where
         // Before the backend: a request that the model forbids never reaches it.
         .layer(validate::ValidateLayer)
         // After all that may refuse a call: who gets what is kept could have read it.
-        .layer(option_layer(kept.map(cache::CacheLayer::new)))
+        .layer(option_layer(extras.cache.map(cache::CacheLayer::new)))
         .service(backend);
     BoxCloneSyncService::new(stack)
 }

@@ -13,7 +13,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, EngineConfig};
 use crate::edge::health::Health;
 use crate::gateway::Pipeline;
-use crate::pipeline;
+use crate::pipeline::{self, Extras};
 use crate::telemetry::Metrics;
 
 /// How often the database's file is looked for.
@@ -31,15 +31,17 @@ pub async fn open(
         None => {
             let aws = forwarding(config, metrics).await;
             let changes = aws.changes().clone();
-            let kept = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
-            let pipeline = pipeline::build_cached(aws, metrics.clone(), guards, kept);
+            let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
+            let extras = Extras { cache };
+            let pipeline = pipeline::build_with(aws, metrics.clone(), guards, extras);
             Ok((pipeline, changes))
         }
         Some(own) => {
             let engine = embedded(config, own, health, parts)?;
             let changes = engine.changes().clone();
-            let kept = Cache::new(&config.cache, engine.coherence(), metrics.clone());
-            let pipeline = pipeline::build_cached(engine, metrics.clone(), guards, kept);
+            let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
+            let extras = Extras { cache };
+            let pipeline = pipeline::build_with(engine, metrics.clone(), guards, extras);
             Ok((pipeline, changes))
         }
     }

@@ -21,7 +21,7 @@ use proton_gateway::edge::aws_door::AwsDoor;
 use proton_gateway::edge::status;
 use proton_gateway::error::{Error, ErrorKind};
 use proton_gateway::gateway::{Call, Door, Gateway};
-use proton_gateway::pipeline;
+use proton_gateway::pipeline::{self, Extras};
 use proton_gateway::server::{self, Shutdown};
 use proton_gateway::telemetry::Metrics;
 use tokio::sync::watch;
@@ -88,8 +88,9 @@ impl World {
         let (stop, shutdown) = Shutdown::channel();
         let (gateway, changes) = match backend {
             Backend::InMemory | Backend::OnDisk => {
-                let kept = Cache::new(cache, engine.coherence(), metrics());
-                let pipeline = pipeline::build_cached(engine.clone(), metrics(), &guards, kept);
+                let cache = Cache::new(cache, engine.coherence(), metrics());
+                let extras = Extras { cache };
+                let pipeline = pipeline::build_with(engine.clone(), metrics(), &guards, extras);
                 (Gateway::new(pipeline), engine.changes().clone())
             }
             Backend::ThroughAwsDoor => {
@@ -108,8 +109,9 @@ impl World {
                     .await;
                 let aws = Aws::with_config(&config);
                 let changes = aws.changes().clone();
-                let kept = Cache::new(cache, Coherence::observed(), metrics());
-                let pipeline = pipeline::build_cached(aws, metrics(), &guards, kept);
+                let cache = Cache::new(cache, Coherence::observed(), metrics());
+                let extras = Extras { cache };
+                let pipeline = pipeline::build_with(aws, metrics(), &guards, extras);
                 (Gateway::new(pipeline), changes)
             }
         };

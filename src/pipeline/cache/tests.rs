@@ -106,7 +106,8 @@ impl Bench {
         });
         let metrics = Metrics::new().unwrap();
         let cache = Cache::new(&config, coherence, metrics.clone());
-        let pipeline = crate::pipeline::build_cached(backend, metrics.clone(), guards, cache);
+        let extras = crate::pipeline::Extras { cache };
+        let pipeline = crate::pipeline::build_with(backend, metrics.clone(), guards, extras);
         Self {
             upstream,
             pipeline,
