@@ -60,10 +60,20 @@ pub struct Policy {
     pub idempotency: Idempotency,
     /// It ends work that is under way, and is never refused for there being too much of it.
     pub relieves: bool,
+    /// Where the state is seen that it starts from and changes.
+    pub subject: Option<Subject>,
     /// It has a paging token on both sides.
     pub paginated: bool,
     /// Its request has a client token.
     pub client_token: bool,
+}
+
+/// How a read shows what a mutation changes; see `proton.policy.v1.Subject`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    pub read: Operation,
+    /// Path of the record in the read's response, in AWS's spelling.
+    pub path: &'static [&'static str],
 }
 
 /// How long an answer may be kept; see `proton.policy.v1.CacheClass`.

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use heck::ToLowerCamelCase;
+
 use crate::contract::{Contract, Operation};
 
 pub fn emit(contract: &Contract) -> String {
@@ -15,6 +17,24 @@ pub fn emit(contract: &Contract) -> String {
 fn list(items: &[String]) -> String {
     let quoted: Vec<_> = items.iter().map(|item| format!("{item:?}")).collect();
     format!("&[{}]", quoted.join(", "))
+}
+
+fn subject(operation: &Operation) -> String {
+    operation.subject.as_ref().map_or_else(
+        || "None".to_owned(),
+        |subject| {
+            let path: Vec<_> = subject
+                .path
+                .iter()
+                .map(|name| name.to_lower_camel_case())
+                .collect();
+            format!(
+                "Some(Subject {{ read: Operation::{}, path: {} }})",
+                subject.read,
+                list(&path)
+            )
+        },
+    )
 }
 
 fn operations(out: &mut String, operations: &[Operation]) {
@@ -41,7 +61,7 @@ fn operations(out: &mut String, operations: &[Operation]) {
         let _ = writeln!(
             out,
             "    Policy {{ name: {:?}, resource: {:?}, named_by: {}, cache: Cache::{}, touches: {}, \
-             idempotency: Idempotency::{}, relieves: {}, paginated: {}, client_token: {} }},",
+             idempotency: Idempotency::{}, relieves: {}, subject: {}, paginated: {}, client_token: {} }},",
             o.name,
             o.resource,
             list(&o.named_by),
@@ -49,6 +69,7 @@ fn operations(out: &mut String, operations: &[Operation]) {
             list(&o.touches),
             o.idempotency,
             o.relieves,
+            subject(o),
             o.paginated,
             o.client_token
         );
@@ -84,6 +105,7 @@ fn calls(out: &mut String, operations: &[Operation]) {
         format!("Self::{}(request) => request,", o.name)
     });
     client_tokens(out, operations);
+    subjects(out, operations);
     out.push_str(
         "    /// Reads the request of `operation` from AWS JSON.\n    \
          pub fn from_json(operation: Operation, value: Value) -> Result<Self> {\n        match operation {\n",
@@ -105,6 +127,8 @@ fn calls(out: &mut String, operations: &[Operation]) {
     method(out, operations, "fn json(&self) -> &dyn ToJson", |o| {
         format!("Self::{}(response) => response,", o.name)
     });
+    encodings(out, operations);
+    answers(out, operations);
     out.push_str("}\n\n");
     for o in operations {
         let _ = writeln!(
@@ -130,6 +154,97 @@ fn client_tokens(out: &mut String, operations: &[Operation]) {
         );
     }
     out.push_str("            _ => None,\n        }\n    }\n\n");
+    out.push_str(
+        "    /// Gives the request a token, where it has a place for one.\n    \
+         pub fn set_client_token(&mut self, token: String) {\n        match self {\n",
+    );
+    for o in operations.iter().filter(|o| o.client_token) {
+        let _ = writeln!(
+            out,
+            "            Self::{}(request) => request.client_token = Some(token),",
+            o.name
+        );
+    }
+    out.push_str("            _ => {}\n        }\n    }\n\n");
+}
+
+/// The reads that show what mutations change.
+fn subjects(out: &mut String, operations: &[Operation]) {
+    out.push_str(
+        "    /// The read that shows what a mutation changes, where there is one.\n    \
+         #[allow(clippy::clone_on_copy, clippy::needless_update)]\n    \
+         pub fn subject(&self) -> Option<Self> {\n        match self {\n",
+    );
+    for o in operations {
+        let Some(subject) = &o.subject else { continue };
+        let names: Vec<_> = subject
+            .names
+            .iter()
+            .map(|(theirs, ours)| format!("{theirs}: request.{ours}.clone(), "))
+            .collect();
+        // A read without names is of the account.
+        let binding = if names.is_empty() { "_" } else { "request" };
+        let _ = writeln!(
+            out,
+            "            Self::{}({binding}) => Some(Self::{1}(pb::{1}Request {{ {2}..Default::default() }})),",
+            o.name,
+            subject.read,
+            names.concat()
+        );
+    }
+    out.push_str("            _ => None,\n        }\n    }\n\n");
+}
+
+fn encodings(out: &mut String, operations: &[Operation]) {
+    method(
+        out,
+        operations,
+        "/// The response as protobuf.\n    pub fn encode(&self) -> Vec<u8>",
+        |o| {
+            format!(
+                "Self::{}(response) => prost::Message::encode_to_vec(response),",
+                o.name
+            )
+        },
+    );
+    out.push_str(
+        "    /// Reads the response of `operation` from protobuf.\n    \
+         pub fn decode(operation: Operation, bytes: &[u8]) -> std::result::Result<Self, prost::DecodeError> {\n        match operation {\n",
+    );
+    for o in operations {
+        let _ = writeln!(
+            out,
+            "            Operation::{0} => prost::Message::decode(bytes).map(Self::{0}),",
+            o.name
+        );
+    }
+    out.push_str("        }\n    }\n\n");
+}
+
+/// What mutations answer, out of what shows their subject.
+fn answers(out: &mut String, operations: &[Operation]) {
+    out.push_str(
+        "    /// What the mutation `operation` answers whose subject is as the read `shown` shows it.\n    \
+         pub fn of_subject(operation: Operation, shown: Self) -> Option<Self> {\n        match (operation, shown) {\n",
+    );
+    for o in operations {
+        let Some(subject) = &o.subject else { continue };
+        let Some((last, outer)) = subject.path.split_last() else {
+            continue;
+        };
+        let mut value = String::from("shown");
+        for (depth, name) in outer.iter().enumerate() {
+            let mark = if depth == 0 { "" } else { "?" };
+            let _ = write!(value, "{mark}.{name}");
+        }
+        let mark = if outer.is_empty() { "" } else { "?" };
+        let _ = writeln!(
+            out,
+            "            (Operation::{0}, Self::{1}(shown)) => Some(Self::{0}(pb::{0}Response {{ {last}: {value}{mark}.{last} }})),",
+            o.name, subject.read
+        );
+    }
+    out.push_str("            _ => None,\n        }\n    }\n");
 }
 
 fn method(

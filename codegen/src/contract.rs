@@ -6,6 +6,7 @@ mod messages;
 mod operations;
 mod options;
 mod rpcs;
+mod subjects;
 mod values;
 mod waits;
 
@@ -56,12 +57,25 @@ pub struct Operation {
     pub idempotency: String,
     /// It ends work, and is never limited.
     pub relieves: bool,
+    /// Where what it changes is seen.
+    pub subject: Option<Subject>,
     /// Both sides have a paging token.
     pub paginated: bool,
     /// The request has a client token.
     pub client_token: bool,
     pub request: String,
     pub response: String,
+}
+
+/// How a read shows what a mutation changes.
+#[derive(Debug)]
+pub struct Subject {
+    /// `GetService`.
+    pub read: String,
+    /// Path in the read's response: `["service", "pipeline"]`.
+    pub path: Vec<String>,
+    /// What names the resource in the read's request and in the mutation's.
+    pub names: Vec<(String, String)>,
 }
 
 /// One message of the package.

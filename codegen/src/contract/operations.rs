@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use heck::{ToKebabCase, ToSnakeCase};
 use prost_reflect::{DescriptorPool, Kind, MethodDescriptor, ServiceDescriptor, Value};
 
-use super::Operation;
 use super::fault::{ContractError, fault, place_of_method};
 use super::options::{choice, get, option, text, texts};
+use super::{Operation, subjects};
 
 /// All rpcs of the service, in the order of the contract.
 pub fn read(
@@ -18,6 +18,7 @@ pub fn read(
         .methods()
         .map(|method| operation(pool, &method))
         .collect::<Result<Vec<_>, _>>()?;
+    let operations = subjects::read(pool, service, operations)?;
     let resources: HashSet<_> = operations.iter().map(|o| o.resource.as_str()).collect();
     for operation in &operations {
         for touched in &operation.touches {
@@ -85,6 +86,7 @@ fn operation(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Operati
         touches: texts(&get(&policy, "touches")),
         idempotency: choice(pool, &policy, "idempotency", "IdempotencyClass"),
         relieves: get(&policy, "relieves").as_bool().unwrap_or_default(),
+        subject: None,
         paginated: has("next_token") && method.output().get_field_by_name("next_token").is_some(),
         client_token: has("client_token"),
         request: request.name().to_owned(),
