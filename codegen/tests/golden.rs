@@ -248,6 +248,48 @@ fn names_that_lead_nowhere_are_refused() {
     );
 }
 
+/// A mutation and a read of the same meal.
+fn with_subject(mutation: &str) -> Result<Contract, String> {
+    read(format!(
+        "syntax = \"proto3\"; package proton.v1; import \"proton/policy/v1/policy.proto\";\n\
+         service ProtonService {{\n\
+         // Salts.\nrpc Salt(SaltRequest) returns (SaltResponse) {{ {mutation} }}\n\
+         // Looks.\nrpc Look(LookRequest) returns (LookResponse) {{ {READ} {} }} }}\n\
+         message SaltRequest {{ string id = 1; }} message SaltResponse {{ Meal meal = 1; }}\n\
+         message LookRequest {{ string id = 1; }}\n\
+         message LookResponse {{ Meal meal = 1; Drink drink = 2; }}\n\
+         message Meal {{ Drink drink = 1; }} message Drink {{}}\n",
+        policy(
+            "resource: \"meal\" named_by: [\"id\"] cache: CACHE_CLASS_STATE \
+             idempotency: IDEMPOTENCY_CLASS_READ"
+        )
+    ))
+}
+
+#[test]
+fn a_subject_shows_what_the_mutation_answers_with() {
+    let salt = |named: &str, read: &str, path: &str| {
+        with_subject(&policy(&format!(
+            "resource: \"meal\" {named} cache: CACHE_CLASS_NONE touches: [\"meal\"] \
+             idempotency: IDEMPOTENCY_CLASS_NONE subject: {{read: \"{read}\" path: \"{path}\"}}"
+        )))
+    };
+    let named = "named_by: [\"id\"]";
+    let sound = salt(named, "Look", "meal").expect("nothing is wrong with it");
+    let subject = sound.operations[0].subject.as_ref().expect("it is given");
+    assert_eq!(subject.names, [("id".to_owned(), "id".to_owned())]);
+    let place = "faulty.proto:4: rpc Salt: ";
+    for (named, read, path, problem) in [
+        (named, "Taste", "meal", "must be an operation"),
+        (named, "Salt", "meal", "its `read` must be a read"),
+        ("", "Look", "meal", "not named by as many names"),
+        (named, "Look", "meal.drink", "the mutation answers with"),
+        (named, "Look", "drink", "the mutation answers with"),
+    ] {
+        refused(salt(named, read, path), place, problem);
+    }
+}
+
 #[test]
 fn requests_and_responses_are_named_after_the_rpc() {
     let rpc = format!("// Eats.\nrpc Devour(EatRequest) returns (EatResponse) {{ {MUTATION} }}");
