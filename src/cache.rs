@@ -139,10 +139,9 @@ impl Cache {
         }
         let outcome = entry.outcome.clone()?;
         Some(outcome.map(|response| Reply {
-            response,
-            // That of another request.
-            upstream_request_id: None,
+            // The id of the upstream's request is that of another one.
             served: Some(Served::new(Status::Hit, age)),
+            ..Reply::new(response)
         }))
     }
 

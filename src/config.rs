@@ -9,6 +9,7 @@ pub mod authentication;
 pub mod authorization;
 pub mod cache;
 pub mod connections;
+pub mod idempotency;
 pub mod limits;
 pub mod tls;
 mod upstreams;
@@ -31,6 +32,7 @@ use self::authorization::{AuthorizationConfig, AuthorizationOptions};
 use self::cache::CacheConfig;
 pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
+use self::idempotency::IdempotencyConfig;
 use self::limits::Limits;
 pub use self::tls::Tls;
 use self::tls::{ClientCertificates, TlsOptions};
@@ -57,7 +59,8 @@ pub struct Options {
     /// are not authenticated
     #[arg(long, env = "PROTON_GATEWAY_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub insecure: Option<bool>,
-    /// Folder of the engine's state [default: ./proton-data]
+    /// Folder of the engine's state [default: ./proton-data]; with --upstream aws of the
+    /// idempotency keys [default: ./proton-ledger]
     #[arg(long, env = "PROTON_GATEWAY_STATE_DIR", value_name = "FOLDER")]
     pub state_dir: Option<PathBuf>,
     /// Folder with one sub-folder per bucket of template bundles [default: <state-dir>/buckets]
@@ -143,6 +146,9 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub cache: Option<CacheConfig>,
+    /// File only.
+    #[arg(skip)]
+    pub idempotency: Option<IdempotencyConfig>,
 }
 
 /// Who answers calls.
@@ -237,6 +243,9 @@ pub struct Config {
     /// Where the upstream is the engine.
     #[serde(flatten)]
     pub engine: Option<EngineConfig>,
+    /// Where idempotency keys are kept, unless that is the engine's state.
+    #[serde(rename = "state-dir", skip_serializing_if = "Option::is_none")]
+    pub ledger_dir: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_endpoint_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -270,6 +279,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     pub connections: Connections,
     pub cache: CacheConfig,
+    pub idempotency: IdempotencyConfig,
 }
 
 /// What only the engine uses.
@@ -340,6 +350,10 @@ impl Config {
         }
         let default_region = (upstream == Upstream::Engine).then(|| DEFAULT_REGION.to_owned());
         let engine = (upstream == Upstream::Engine).then(|| EngineConfig::of(&options));
+        let idempotency = options.idempotency.unwrap_or_default();
+        let keeps_keys = upstream == Upstream::Aws && idempotency.enabled;
+        let ledger_dir = || PathBuf::from("./proton-ledger");
+        let ledger_dir = keeps_keys.then(|| options.state_dir.unwrap_or_else(ledger_dir));
         let config = Self {
             listen: options.listen.unwrap_or_else(|| local(50051).into()),
             aws_listen: options
@@ -349,6 +363,8 @@ impl Config {
             insecure: options.insecure.unwrap_or(false),
             upstream,
             engine,
+            ledger_dir,
+            idempotency,
             upstream_endpoint_url: options.upstream_endpoint_url,
             profile: options.profile,
             region: options.region.or(default_region),
@@ -381,6 +397,7 @@ impl Config {
         self.check_listeners()?;
         self.connections.check()?;
         self.cache.check()?;
+        self.idempotency.check()?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
@@ -613,7 +630,6 @@ impl Options {
             ),
             Upstream::Aws => (
                 &[
-                    ("state-dir", self.state_dir.is_some()),
                     ("buckets-dir", self.buckets_dir.is_some()),
                     ("account-id", self.account_id.is_some()),
                     ("simulated-step", self.simulated_step.is_some()),
@@ -660,6 +676,7 @@ impl Options {
             tls: other.tls,
             connections: other.connections,
             cache: other.cache,
+            idempotency: other.idempotency,
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use futures_util::{Stream, StreamExt};
 use tonic::{Request as Rpc, Response as Answer, Status};
 
-use self::begun::{Begun, Ledger};
+use self::begun::{Before, Begun, Keyed};
 use self::desired::{Current, Desired};
 use crate::api::own::{self, DeployAction};
 use crate::api::pb::deployment_state::State;
@@ -22,19 +22,16 @@ use crate::cache::demand::Demand;
 use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
 use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::gateway::{Call, Door, Gateway};
+use crate::ledger::in_flight::InFlight;
+use crate::ledger::{self, Key};
 use crate::waits::{Manner, Planned, Told, Waits};
-
-/// The metadata by which a caller says that two calls are the same one.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// The longest idempotency key.
-const MAX_KEY: usize = 255;
 
 /// Answers the deploys of `GatewayService`. Clones share what was begun.
 #[derive(Clone)]
 pub struct Deploys {
     gateway: Gateway,
     waits: Waits,
-    ledger: Ledger,
+    in_flight: InFlight<Begun>,
 }
 
 /// The items of one deploy's stream.
@@ -49,7 +46,7 @@ impl Deploys {
         Self {
             gateway,
             waits,
-            ledger: Ledger::default(),
+            in_flight: InFlight::default(),
         }
     }
 
@@ -59,7 +56,7 @@ impl Deploys {
         &self,
         desired: Result<Desired>,
         options: pb::WaitOptions,
-        key: Result<Option<String>>,
+        key: Key,
         arrival: &Arrival,
     ) -> Result<(DeployAction, Told)> {
         let desired = desired?;
@@ -68,7 +65,7 @@ impl Deploys {
             .gateway
             .admit(desired.rpc(), &desired.get(), arrival)
             .await?;
-        let key = key?;
+        let keyed = self.keyed(&desired, &key, arrival)?;
         if options.resume_token.is_empty() {
             desired.validate()?;
         }
@@ -77,12 +74,23 @@ impl Deploys {
             let told = self.waits.follow(planned, admission).await?;
             return Ok((DeployAction::Joined, told));
         }
-        let begin = self.clone().begin(desired.clone(), arrival.clone());
-        let Begun { action, deployment } = self.ledger.once(arrival, &desired, key, begin).await?;
+        let begin = self.clone().begin(desired, keyed.clone(), arrival.clone());
+        let Begun { action, deployment } = keyed.once(&self.in_flight, begin).await?;
         if let Some(deployment) = deployment {
             planned.pin(deployment);
         }
         Ok((action, self.waits.follow(planned, admission).await?))
+    }
+
+    fn keyed(&self, desired: &Desired, key: &Key, arrival: &Arrival) -> Result<Keyed> {
+        let Some(key) = key.given()? else {
+            return Ok(Keyed::by(None));
+        };
+        let ledger = self.gateway.ledger().ok_or_else(ledger::unkept)?;
+        let (caller, upstream) = (&arrival.principal.id, arrival.upstream.as_deref());
+        let content = desired.content();
+        let once = ledger.once(caller, upstream, desired.rpc(), key, &content);
+        Ok(Keyed::by(Some(once)))
     }
 
     fn plan(
@@ -120,17 +128,30 @@ impl Deploys {
     }
 
     /// Creates or updates, unless exactly that is being deployed already.
-    async fn begin(self, desired: Desired, arrival: Arrival) -> Result<Begun> {
+    async fn begin(self, desired: Desired, keyed: Keyed, arrival: Arrival) -> Result<Begun> {
         let ask = |request| self.ask(request, &arrival);
         let created = match (ask(desired.get()).await, desired.create()) {
-            (Ok(found), _) => return self.update(&desired, found, &arrival).await,
-            (Err(error), Some(create)) if error.is_not_found() => ask(create).await,
+            (Ok(found), _) => {
+                let current = desired.current(found.clone())?;
+                if let Before::Again(before) = keyed.before(current.latest.as_ref()).await?
+                    && before != current.latest
+                    && let Some(target) = self.aim(&current, &arrival).await
+                    && desired.is(&target)
+                {
+                    return Ok(Begun::joined(current.latest));
+                }
+                return self.update(&desired, found, &arrival).await;
+            }
+            (Err(error), Some(create)) if error.is_not_found() => {
+                keyed.before(None).await?;
+                ask(create).await
+            }
             (Err(error), _) => return Err(error),
         };
         match created {
             Ok(response) => Ok(Begun::new(DeployAction::Created, &response)),
             // Somebody else was faster.
-            Err(error) if is_taken(&error) => {
+            Err(error) if error.is_taken() => {
                 let found = ask(desired.get()).await?;
                 self.update(&desired, found, &arrival).await
             }
@@ -219,21 +240,13 @@ impl Deploys {
             .call(Call {
                 // What is about to be changed is not known from memory.
                 demand: Demand::FRESH,
+                // It is that of the deploy.
+                key: Key::Absent,
                 ..Call::new(request, Door::Grpc, arrival)
             })
             .await
             .map(|reply| reply.response)
     }
-}
-
-fn is_taken(error: &Error) -> bool {
-    matches!(
-        &*error.kind,
-        ErrorKind::Conflict {
-            reason: ConflictReason::AlreadyExists,
-            ..
-        }
-    )
 }
 
 /// Whether a deployment may be under way although a create or an update ended so.
@@ -249,20 +262,6 @@ fn may_have_begun(error: &Error) -> bool {
     )
 }
 
-/// The caller's idempotency key, if it gave one.
-fn key<T>(request: &Rpc<T>) -> Result<Option<String>> {
-    let Some(value) = request.metadata().get(IDEMPOTENCY_KEY) else {
-        return Ok(None);
-    };
-    match value.to_str() {
-        Ok(key) if (1..=MAX_KEY).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => Err(Error::invalid_field(
-            IDEMPOTENCY_KEY,
-            format!("must be 1 to {MAX_KEY} printable ASCII characters"),
-        )),
-    }
-}
-
 /// Says for each deploy what its request is called and what its items are.
 macro_rules! deploys {
     ($($method:ident: $request:ident { $field:ident } => $response:ident, $target:ident;)+) => {
@@ -272,7 +271,7 @@ macro_rules! deploys {
                 &self,
                 request: Rpc<own::$request>,
             ) -> std::result::Result<Answer<Items<own::$response>>, Status> {
-                let key = key(&request);
+                let key = Key::of(request.metadata().as_ref());
                 let (_, extensions, message) = request.into_parts();
                 let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
                 let desired = message

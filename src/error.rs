@@ -111,6 +111,8 @@ pub struct Error {
     /// For people. Never holds the value of a sensitive field.
     pub message: String,
     pub upstream: Option<Box<Upstream>>,
+    /// It is the outcome of an earlier call with the same idempotency key.
+    pub replayed: bool,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -121,6 +123,15 @@ impl Error {
             kind: Box::new(kind),
             message: message.into(),
             upstream: None,
+            replayed: false,
+        }
+    }
+
+    /// The same, told again.
+    pub fn replayed(self) -> Self {
+        Self {
+            replayed: true,
+            ..self
         }
     }
 
@@ -271,6 +282,28 @@ impl Error {
                 | ErrorKind::NotFound { .. }
                 | ErrorKind::Conflict { .. }
                 | ErrorKind::QuotaExceeded { .. }
+        )
+    }
+
+    /// Whether work on the resource is under way that will end by itself.
+    pub fn is_in_progress(&self) -> bool {
+        matches!(
+            *self.kind,
+            ErrorKind::Conflict {
+                reason: ConflictReason::InProgress,
+                ..
+            }
+        )
+    }
+
+    /// Whether the name was taken.
+    pub fn is_taken(&self) -> bool {
+        matches!(
+            *self.kind,
+            ErrorKind::Conflict {
+                reason: ConflictReason::AlreadyExists,
+                ..
+            }
         )
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tonic::Status;
+use tonic::metadata::MetadataValue;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
@@ -16,6 +17,7 @@ use crate::cache::demand::{Demand, Served};
 use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
+use crate::ledger::{Key, Ledger, Once, REPLAYED};
 use crate::server::Peer;
 use crate::upstream::Identity;
 
@@ -50,6 +52,10 @@ pub struct Call {
     pub upstream: Option<Arc<str>>,
     /// What the caller wants of the cache.
     pub demand: Demand,
+    /// By what the caller names the call.
+    pub key: Key,
+    /// The same, where the backend itself has to see to it that it is applied once.
+    pub once: Option<Once>,
     /// Which policies let it pass; for the record.
     pub decision: Decided,
     /// As whom the upstream is asked; settled on the way.
@@ -71,6 +77,8 @@ impl Call {
             principal: Arc::clone(&arrival.principal),
             upstream: arrival.upstream.clone(),
             demand: arrival.demand,
+            key: arrival.key.clone(),
+            once: None,
             decision: Decided::default(),
             identity: None,
             peer: Arc::clone(&arrival.peer),
@@ -88,6 +96,20 @@ pub struct Reply {
     pub upstream_request_id: Option<String>,
     /// Whence it came, where answers are kept.
     pub served: Option<Served>,
+    /// It is the outcome of an earlier call with the same idempotency key.
+    pub replayed: bool,
+}
+
+impl Reply {
+    /// The reply of a backend.
+    pub fn new(response: Response) -> Self {
+        Self {
+            response,
+            upstream_request_id: None,
+            served: None,
+            replayed: false,
+        }
+    }
 }
 
 /// What calls go through; see [`crate::pipeline`].
@@ -99,6 +121,7 @@ pub struct Gateway {
     pipeline: Pipeline,
     budget: Budget,
     guards: Guards,
+    ledger: Option<Ledger>,
 }
 
 impl Gateway {
@@ -112,7 +135,18 @@ impl Gateway {
             pipeline,
             budget,
             guards: Guards::default(),
+            ledger: None,
         }
+    }
+
+    /// The same, whose deploys are kept in the ledger of its pipeline.
+    pub fn with_ledger(self, ledger: Option<Ledger>) -> Self {
+        Self { ledger, ..self }
+    }
+
+    /// Where idempotency keys are kept, if they are.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
     }
 
     /// The same, with the guards that its pipeline has.
@@ -157,15 +191,20 @@ impl Gateway {
         let operation = call.operation;
         let outcome = self.call(call).await.and_then(|reply| {
             let (id, served) = (reply.upstream_request_id, reply.served);
+            let replayed = reply.replayed;
             T::from_response(reply.response)
-                .map(|response| (response, id, served))
+                .map(|response| (response, id, served, replayed))
                 .ok_or_else(|| Error::internal("the backend answered another operation"))
         });
         match outcome {
-            Ok((response, upstream_request_id, served)) => {
+            Ok((response, upstream_request_id, served, replayed)) => {
                 let mut response = tonic::Response::new(response);
                 if let Some(id) = upstream_request_id.and_then(|id| id.parse().ok()) {
                     response.metadata_mut().insert(status::AWS_REQUEST_ID, id);
+                }
+                if replayed {
+                    let value = MetadataValue::from_static("true");
+                    response.metadata_mut().insert(REPLAYED, value);
                 }
                 for (name, value) in served.iter().flat_map(Served::headers) {
                     if let Ok(value) = value.parse() {

@@ -14,6 +14,7 @@ pub mod deploy;
 pub mod edge;
 pub mod error;
 pub mod gateway;
+pub mod ledger;
 pub mod limits;
 pub mod pages;
 pub mod pipeline;

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod authorize;
 pub mod cache;
 pub mod deadline;
+pub mod idempotency;
 pub mod identify;
 pub mod limit;
 pub mod observe;
@@ -18,12 +19,14 @@ use crate::admission::Guards;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::gateway::{Call, Pipeline, Reply};
+use crate::ledger::Ledger;
 use crate::telemetry::Metrics;
 
 /// Layers that a pipeline may have or not. By default it has none of them.
 #[derive(Clone, Default)]
 pub struct Extras {
     pub cache: Option<Cache>,
+    pub ledger: Option<Ledger>,
 }
 
 /// Builds the pipeline over `backend` without extras.
@@ -67,6 +70,8 @@ where
         .layer(validate::ValidateLayer)
         // After all that may refuse a call: who gets what is kept could have read it.
         .layer(option_layer(extras.cache.map(cache::CacheLayer::new)))
+        // After the cache, which must know when a mutation begins; a read has no key.
+        .layer(idempotency::IdempotencyLayer::new(extras.ledger))
         .service(backend);
     BoxCloneSyncService::new(stack)
 }

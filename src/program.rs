@@ -84,9 +84,15 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let guards = guards::build(&config, &metrics, &mut parts)?;
     let authenticator = guards::authenticator(&config, &mut parts).await?;
     let opened = backend::open(&config, &metrics, &guards, &health, &mut parts);
-    let (pipeline, changes) = opened.await?;
+    let backend::Opened {
+        pipeline,
+        changes,
+        ledger,
+    } = opened.await?;
     let (audit, authorizer) = (guards.audit.clone(), guards.authorizer.clone());
-    let gateway = Gateway::new(pipeline).guarded_by(guards);
+    let gateway = Gateway::new(pipeline)
+        .guarded_by(guards)
+        .with_ledger(ledger);
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
         None => Key::random(),

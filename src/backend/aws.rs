@@ -145,9 +145,8 @@ impl Service<Call> for Aws {
             }
             outcome
                 .map(|answer| Reply {
-                    response: answer.response,
                     upstream_request_id: answer.request_id,
-                    served: None,
+                    ..Reply::new(answer.response)
                 })
                 .map_err(|error| failure::of_operation(error, operation, repeatable))
         })

@@ -245,18 +245,19 @@ impl Engine {
     }
 
     async fn answer(self, call: Call) -> Result<Reply> {
-        let request = call.request;
+        let (operation, request) = (call.operation, call.request);
+        if let Some(once) = call.once {
+            return self
+                .write(move |tx, cx| once.run(tx, operation, || route(tx, cx, request)))
+                .await?;
+        }
         let response = if call.operation.policy().idempotency == Idempotency::Read {
             let cx = self.context();
             self.store.read(move |tx| route(tx, &cx, request)).await?
         } else {
             self.write(move |tx, cx| route(tx, cx, request)).await?
         };
-        Ok(Reply {
-            response,
-            upstream_request_id: None,
-            served: None,
-        })
+        Ok(Reply::new(response))
     }
 
     /// Does what is due, when it is due, until `stopped` returns. What is under way then is

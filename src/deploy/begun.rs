@@ -1,29 +1,18 @@
-//! What was begun, by the caller's key: the same call again joins it.
+//! How a deploy began, and how one that is sent again joins the first.
 //!
-//! It is kept in this process. After a restart a deployment that still runs is joined because it
-//! is of the same spec and version.
+//! Under a key it begins once: before anything is begun it is put down which deployment was the
+//! latest then. What has begun since, and is of what is desired, is that of the key.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
-use moka::future::Cache;
-use moka::policy::EvictionPolicy;
+use prost::Message;
 
 use super::desired::Desired;
 use crate::api::Response;
 use crate::api::own::DeployAction;
-use crate::edge::Arrival;
 use crate::error::{Error, Result};
-
-/// How long a key is remembered, as Proton remembers its client tokens.
-const LIFETIME: Duration = Duration::from_secs(8 * 3600);
-/// How many keys of one caller are remembered; those of long ago are forgotten first.
-const KEYS: u64 = 10_000;
-/// Of how many callers there are keys.
-const CALLERS: u64 = 1_000;
+use crate::ledger::in_flight::{InFlight, Joined};
+use crate::ledger::{Found, Once};
 
 /// How a deploy began.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,170 +40,101 @@ impl Begun {
     }
 }
 
-type Outcome = Shared<BoxFuture<'static, Result<Begun>>>;
-
-/// Whose keys they are: callers know nothing of each other's, and push none of them out.
-type Caller = String;
-/// At which upstream and for which rpc, and the key.
-type Name = (Option<Arc<str>>, &'static str, String);
-type Entries = Cache<Name, Arc<Entry>>;
-
-/// The deploys that callers gave a key. Clones share them.
-#[derive(Clone)]
-pub struct Ledger {
-    callers: Cache<Caller, Entries>,
-    keys: u64,
+/// A deployment, as the ledger keeps it: the latest one before, or the one that has begun.
+#[derive(Clone, PartialEq, Message)]
+struct Deployment {
+    #[prost(string, optional, tag = "1")]
+    id: Option<String>,
 }
 
-/// One key.
-struct Entry {
-    /// Of the request, which may be long.
-    fingerprint: [u8; 32],
-    outcome: Mutex<Option<Outcome>>,
-}
+impl Deployment {
+    fn bytes(id: Option<String>) -> Vec<u8> {
+        Self { id }.encode_to_vec()
+    }
 
-impl Default for Ledger {
-    fn default() -> Self {
-        Self::of(KEYS)
+    fn read(bytes: &[u8]) -> Result<Option<String>> {
+        Self::decode(bytes)
+            .map(|deployment| deployment.id)
+            .map_err(|error| {
+                Error::internal(format!("what is kept of a deploy is damaged: {error}"))
+            })
     }
 }
 
-impl Ledger {
-    /// Remembers so many keys of each caller.
-    fn of(keys: u64) -> Self {
-        Self {
-            callers: Cache::builder()
-                .max_capacity(CALLERS)
-                .eviction_policy(EvictionPolicy::lru())
-                .time_to_idle(LIFETIME)
-                .build(),
-            keys,
+/// What is known of a deploy under its key before it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Before {
+    /// It is the first.
+    First,
+    /// One was to begin; this was the latest deployment then.
+    Again(Option<String>),
+}
+
+/// The key of one deploy; without one, each is a deploy of its own.
+#[derive(Debug, Clone)]
+pub struct Keyed(Option<Once>);
+
+impl Keyed {
+    pub fn by(once: Option<Once>) -> Self {
+        Self(once)
+    }
+
+    /// Puts down what was the latest deployment, before anything is begun.
+    pub async fn before(&self, latest: Option<&String>) -> Result<Before> {
+        let Some(once) = &self.0 else {
+            return Ok(Before::First);
+        };
+        match once.begin(Deployment::bytes(latest.cloned())).await? {
+            Found::Nothing => Ok(Before::First),
+            Found::Begun(before) => Ok(Before::Again(Deployment::read(&before)?)),
+            // Nobody else runs under the key, and whoever has ended it did not come here.
+            Found::Ended(_) => Err(Error::internal("a deploy has ended while it began")),
         }
     }
 
-    async fn entries(&self, caller: &str) -> Entries {
-        let fresh = async {
-            Cache::builder()
-                .max_capacity(self.keys)
-                .eviction_policy(EvictionPolicy::lru())
-                .time_to_live(LIFETIME)
-                .build()
-        };
-        self.callers.get_with_by_ref(caller, fresh).await
-    }
-
-    /// Runs `begin` to its end, whatever becomes of the caller, unless a call with `key` has done
-    /// so. What failed is forgotten: `begin` itself looks whether anything has come of it.
+    /// Runs `begin` to its end, whatever becomes of the caller, unless a call with the key has
+    /// done so.
     pub async fn once(
-        &self,
-        arrival: &Arrival,
-        desired: &Desired,
-        key: Option<String>,
+        self,
+        in_flight: &InFlight<Begun>,
         begin: impl Future<Output = Result<Begun>> + Send + 'static,
     ) -> Result<Begun> {
-        let Some(key) = key else {
-            return detached(begin).await;
+        let Some(once) = self.0 else {
+            return tokio::spawn(begin)
+                .await
+                .unwrap_or_else(|_| Err(Error::internal("a deploy was cut off")));
         };
-        let entries = self.entries(&arrival.principal.id).await;
-        let key = (arrival.upstream.clone(), desired.rpc(), key);
-        let fingerprint = desired.fingerprint();
-        let fresh = async {
-            Arc::new(Entry {
-                fingerprint,
-                outcome: Mutex::default(),
-            })
-        };
-        let entry = entries.get_with_by_ref(&key, fresh).await;
-        if entry.fingerprint != fingerprint {
-            return Err(Error::idempotency_mismatch());
-        }
-        let (outcome, first) = {
-            let mut running = entry.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*running {
-                Some(outcome) => (outcome.clone(), false),
-                None => {
-                    let outcome = detached(begin).boxed().shared();
-                    *running = Some(outcome.clone());
-                    (outcome, true)
-                }
-            }
-        };
-        match outcome.await {
-            Ok(begun) if first => Ok(begun),
-            Ok(begun) => Ok(Begun::joined(begun.deployment)),
-            Err(error) => {
-                // Unless another call has replaced it since.
-                let same = |found: &Arc<Entry>| Arc::ptr_eq(found, &entry);
-                if entries.get(&key).await.as_ref().is_some_and(same) {
-                    entries.invalidate(&key).await;
-                }
-                Err(error)
-            }
+        match in_flight.run(&once.clone(), under(once, begin)).await {
+            Joined::First(begun) => begun,
+            Joined::Other(begun) => begun.map(|begun| Begun::joined(begun.deployment)),
         }
     }
 }
 
-/// Runs on a task of its own: a caller that goes away stops nothing halfway.
-fn detached(
-    begin: impl Future<Output = Result<Begun>> + Send + 'static,
-) -> impl Future<Output = Result<Begun>> + Send + 'static {
-    let task = tokio::spawn(begin);
-    async move {
-        task.await
-            .unwrap_or_else(|_| Err(Error::internal("a deploy was cut off")))
+async fn under(once: Once, begin: impl Future<Output = Result<Begun>> + Send) -> Result<Begun> {
+    if let Found::Ended(kept) = once.look().await? {
+        return Ok(Begun::joined(Deployment::read(&kept)?));
     }
+    let begun = begin.await;
+    match &begun {
+        Ok(begun) => {
+            once.end(Deployment::bytes(begun.deployment.clone()))
+                .await?
+        }
+        // Nothing has begun: what stood in its way may be gone when it is sent again.
+        Err(error) if error.is_refusal() => once.forget().await?,
+        Err(_) => {}
+    }
+    begun
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::pb;
-
-    fn desired(name: &str) -> Desired {
-        Desired::Environment(pb::CreateEnvironmentRequest {
-            name: name.to_owned(),
-            ..Default::default()
-        })
-    }
-
-    fn by(caller: &str) -> Arrival {
-        let mut arrival = Arrival::default();
-        Arc::make_mut(&mut arrival.principal).id = caller.to_owned();
-        arrival
-    }
-
-    async fn begun(ledger: &Ledger, caller: &str, key: &str) -> DeployAction {
-        let begin = async {
-            Ok(Begun {
-                action: DeployAction::Created,
-                deployment: None,
-            })
-        };
-        ledger
-            .once(&by(caller), &desired("new"), Some(key.to_owned()), begin)
-            .await
-            .unwrap()
-            .action
-    }
-
-    #[tokio::test]
-    async fn no_caller_pushes_out_what_another_one_has_begun() {
-        let ledger = Ledger::of(3);
-        assert_eq!(begun(&ledger, "quiet", "k").await, DeployAction::Created);
-        for number in 0..50 {
-            begun(&ledger, "busy", &format!("k{number}")).await;
+impl Desired {
+    /// What makes two deploys the same.
+    pub fn content(&self) -> Vec<u8> {
+        match self {
+            Self::Environment(wanted) => wanted.encode_to_vec(),
+            Self::ServiceInstance(wanted) => wanted.encode_to_vec(),
+            Self::ServicePipeline(wanted) => wanted.encode_to_vec(),
         }
-        let busy = ledger.entries("busy").await;
-        busy.run_pending_tasks().await;
-        assert_eq!(busy.entry_count(), 3);
-        assert_eq!(begun(&ledger, "quiet", "k").await, DeployAction::Joined);
-        assert_eq!(begun(&ledger, "busy", "k49").await, DeployAction::Joined);
-        assert_eq!(begun(&ledger, "busy", "k0").await, DeployAction::Created);
-    }
-
-    #[test]
-    fn a_fingerprint_does_not_grow_with_its_request() {
-        assert_ne!(desired("a").fingerprint(), desired("b").fingerprint());
-        assert_eq!(desired(&"a".repeat(100_000)).fingerprint().len(), 32);
     }
 }

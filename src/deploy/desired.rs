@@ -1,8 +1,5 @@
 //! What is to be deployed, and which of Proton's operations get there.
 
-use prost::Message;
-use sha2::{Digest, Sha256};
-
 use crate::api::pb::DeploymentUpdateType::{CurrentVersion, MajorVersion, MinorVersion};
 use crate::api::pb::deployment_state::State;
 use crate::api::pb::{self, DeploymentStatus, DeploymentUpdateType};
@@ -92,16 +89,6 @@ impl Desired {
             Self::ServiceInstance(_) => "DeployServiceInstance",
             Self::ServicePipeline(_) => "DeployServicePipeline",
         }
-    }
-
-    /// The same for the same request, and for no other.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        let encoded = match self {
-            Self::Environment(wanted) => wanted.encode_to_vec(),
-            Self::ServiceInstance(wanted) => wanted.encode_to_vec(),
-            Self::ServicePipeline(wanted) => wanted.encode_to_vec(),
-        };
-        Sha256::digest(encoded).into()
     }
 
     /// Checks the model's constraints.

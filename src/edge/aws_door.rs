@@ -23,6 +23,7 @@ use crate::auth::{self, Authenticator, Identified};
 use crate::cache::demand::Served;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Call, Door, Gateway, Reply};
+use crate::ledger::REPLAYED;
 use crate::server::Unknown;
 
 /// What stands before the operation's name in `X-Amz-Target`.
@@ -258,6 +259,10 @@ fn content_type(headers: &HeaderMap) -> Result<(), Error> {
 fn success(reply: &Reply, request_id: &str) -> Response<Full<Bytes>> {
     let id = reply.upstream_request_id.as_deref().unwrap_or(request_id);
     let mut response = respond(StatusCode::OK, &reply.response.to_json(), id);
+    if reply.replayed {
+        let value = HeaderValue::from_static("true");
+        response.headers_mut().insert(REPLAYED, value);
+    }
     for (name, value) in reply.served.iter().flat_map(Served::headers) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
@@ -291,6 +296,9 @@ fn failure(error: &Error, request_id: &str) -> Response<Full<Bytes>> {
         headers.insert("x-amzn-errortype", exception);
     }
     headers.insert(REASON, HeaderValue::from_static(meaning.reason));
+    if error.replayed {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
     response
 }
 

@@ -6,13 +6,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::REQUEST_ID;
 use crate::api::Operation;
 use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Violation};
+use crate::ledger::REPLAYED;
 
 /// The domain of all our reasons.
 pub const DOMAIN: &str = "proton-gateway";
@@ -231,6 +232,9 @@ pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Stat
         _ => {}
     }
     let mut metadata = MetadataMap::new();
+    if error.replayed {
+        metadata.insert(REPLAYED, MetadataValue::from_static("true"));
+    }
     let pushback = match error.retry_after() {
         Some(wait) => {
             details.set_retry_info(Some(wait));

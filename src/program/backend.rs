@@ -13,38 +13,94 @@ use crate::clock::SystemClock;
 use crate::config::{Config, EngineConfig};
 use crate::edge::health::Health;
 use crate::gateway::Pipeline;
+use crate::ledger::Ledger;
 use crate::pipeline::{self, Extras};
 use crate::telemetry::Metrics;
 
 /// How often the database's file is looked for.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The pipeline down to the backend, and where the backend tells of changes.
+/// What stands behind the doors.
+pub struct Opened {
+    /// The pipeline down to the backend.
+    pub pipeline: Pipeline,
+    /// Where the backend tells of changes.
+    pub changes: Changes,
+    /// Absent where idempotency keys are not kept.
+    pub ledger: Option<Ledger>,
+}
+
 pub async fn open(
     config: &Config,
     metrics: &Metrics,
     guards: &Guards,
     health: &Health,
     parts: &mut Parts,
-) -> Result<(Pipeline, Changes), String> {
+) -> Result<Opened, String> {
     match &config.engine {
         None => {
+            let ledger = match &config.ledger_dir {
+                None => None,
+                Some(folder) => {
+                    let store = Store::open(folder).map_err(|error| error.to_string())?;
+                    watch(store.clone(), health, parts);
+                    ledger(config, store, false).await?
+                }
+            };
             let aws = forwarding(config, metrics).await;
             let changes = aws.changes().clone();
-            let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
-            let extras = Extras { cache };
-            let pipeline = pipeline::build_with(aws, metrics.clone(), guards, extras);
-            Ok((pipeline, changes))
+            let extras = Extras {
+                cache: Cache::new(&config.cache, Coherence::observed(), metrics.clone()),
+                ledger: ledger.clone(),
+            };
+            Ok(Opened {
+                pipeline: pipeline::build_with(aws, metrics.clone(), guards, extras),
+                changes,
+                ledger,
+            })
         }
         Some(own) => {
-            let engine = embedded(config, own, health, parts)?;
+            let store = Store::open(&own.state_dir).map_err(|error| error.to_string())?;
+            let engine = embedded(config, own, store.clone(), parts);
+            watch(store.clone(), health, parts);
+            let ledger = ledger(config, store, true).await?;
             let changes = engine.changes().clone();
-            let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
-            let extras = Extras { cache };
-            let pipeline = pipeline::build_with(engine, metrics.clone(), guards, extras);
-            Ok((pipeline, changes))
+            let extras = Extras {
+                cache: Cache::new(&config.cache, engine.coherence(), metrics.clone()),
+                ledger: ledger.clone(),
+            };
+            Ok(Opened {
+                pipeline: pipeline::build_with(engine, metrics.clone(), guards, extras),
+                changes,
+                ledger,
+            })
         }
     }
+}
+
+/// The ledger of idempotency keys in `store`, which is that of the calls themselves if `exact`.
+async fn ledger(config: &Config, store: Store, exact: bool) -> Result<Option<Ledger>, String> {
+    let section = &config.idempotency;
+    if !section.enabled {
+        return Ok(None);
+    }
+    let secret = section.secret().map_err(|error| error.to_string())?;
+    let clock = Arc::new(SystemClock);
+    Ledger::open(store, section, secret, clock, exact)
+        .await
+        .map(Some)
+        .map_err(|error| error.to_string())
+}
+
+/// Ends the program with the store's writer, and follows the store's file.
+fn watch(store: Store, health: &Health, parts: &mut Parts) {
+    let health = health.clone();
+    parts.spawn_until_told("the store's writer", async move {
+        tokio::select! {
+            () = store.ended() => {}
+            () = look_after(&store, &health) => {}
+        }
+    });
 }
 
 async fn forwarding(config: &Config, metrics: &Metrics) -> Aws {
@@ -73,13 +129,7 @@ async fn forwarding(config: &Config, metrics: &Metrics) -> Aws {
         .paced(paces)
 }
 
-fn embedded(
-    config: &Config,
-    own: &EngineConfig,
-    health: &Health,
-    parts: &mut Parts,
-) -> Result<Engine, String> {
-    let store = Store::open(&own.state_dir).map_err(|error| error.to_string())?;
+fn embedded(config: &Config, own: &EngineConfig, store: Store, parts: &mut Parts) -> Engine {
     let settings = engine::Settings {
         region: config.arn_region().to_owned(),
         account_id: own.account_id.clone(),
@@ -88,7 +138,7 @@ fn embedded(
         buckets: Buckets::in_folder(&own.buckets_dir),
         quotas: engine::Quotas::default(),
     };
-    let engine = Engine::new(store.clone(), Arc::new(SystemClock), settings);
+    let engine = Engine::new(store, Arc::new(SystemClock), settings);
     tracing::info!(
         state_dir = %own.state_dir.display(),
         provisioner = "simulated",
@@ -96,14 +146,7 @@ fn embedded(
     );
     let told = parts.shutdown.clone().told();
     parts.spawn("the engine's worker", engine.clone().work(told));
-    let health = health.clone();
-    parts.spawn_until_told("the store's writer", async move {
-        tokio::select! {
-            () = store.ended() => {}
-            () = look_after(&store, &health) => {}
-        }
-    });
-    Ok(engine)
+    engine
 }
 
 /// Tells `health` whether what is stored now will be found again. Never returns.

@@ -17,6 +17,7 @@ mod environment_account_connection;
 mod environment_template;
 mod environment_template_version;
 mod environment_update;
+mod idempotency_key;
 mod notification;
 mod platform_fixtures;
 mod quota;

@@ -64,6 +64,7 @@ impl World {
                 response: environment(),
                 upstream_request_id: None,
                 served: None,
+                replayed: false,
             }))
         });
         let metrics = Metrics::new().unwrap();

@@ -41,6 +41,7 @@ fn gateway(limits: &str) -> Gateway {
             response,
             upstream_request_id: None,
             served: None,
+            replayed: false,
         })
     });
     let metrics = Metrics::new().unwrap();

@@ -16,18 +16,20 @@ use proton_gateway::cache::coherence::Coherence;
 use proton_gateway::changes::Changes;
 use proton_gateway::clock::ManualClock;
 use proton_gateway::config::cache::CacheConfig;
+use proton_gateway::config::idempotency::IdempotencyConfig;
 use proton_gateway::edge::Arrival;
 use proton_gateway::edge::aws_door::AwsDoor;
 use proton_gateway::edge::status;
 use proton_gateway::error::{Error, ErrorKind};
 use proton_gateway::gateway::{Call, Door, Gateway};
+use proton_gateway::ledger::{Key, Ledger};
 use proton_gateway::pipeline::{self, Extras};
 use proton_gateway::server::{self, Shutdown};
 use proton_gateway::telemetry::Metrics;
 use tokio::sync::watch;
 
 /// Which backend answers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     InMemory,
     OnDisk,
@@ -54,6 +56,14 @@ pub const ACCOUNT: &str = "123456789012";
 
 /// How long one simulated step takes in the tests' own time.
 pub const STEP: Duration = Duration::from_secs(5);
+
+/// A ledger in `store`.
+pub async fn ledger(store: Store, clock: &ManualClock, exact: bool) -> Ledger {
+    let (config, clock) = (IdempotencyConfig::default(), Arc::new(clock.clone()));
+    Ledger::open(store, &config, None, clock, exact)
+        .await
+        .unwrap()
+}
 
 impl World {
     pub async fn over(backend: Backend) -> Self {
@@ -82,14 +92,23 @@ impl World {
             buckets: Buckets::in_folder(buckets.path()),
             quotas,
         };
-        let engine = Engine::new(store, Arc::new(clock.clone()), settings);
+        let engine = Engine::new(store.clone(), Arc::new(clock.clone()), settings);
         let metrics = || Metrics::new().unwrap();
         let guards = Guards::default();
         let (stop, shutdown) = Shutdown::channel();
+        let exact = backend != Backend::ThroughAwsDoor;
+        let keys = match exact {
+            true => store.clone(),
+            false => Store::in_memory().unwrap(),
+        };
+        let ledger = ledger(keys, &clock, exact).await;
         let (gateway, changes) = match backend {
             Backend::InMemory | Backend::OnDisk => {
                 let cache = Cache::new(cache, engine.coherence(), metrics());
-                let extras = Extras { cache };
+                let extras = Extras {
+                    cache,
+                    ledger: Some(ledger.clone()),
+                };
                 let pipeline = pipeline::build_with(engine.clone(), metrics(), &guards, extras);
                 (Gateway::new(pipeline), engine.changes().clone())
             }
@@ -110,11 +129,15 @@ impl World {
                 let aws = Aws::with_config(&config);
                 let changes = aws.changes().clone();
                 let cache = Cache::new(cache, Coherence::observed(), metrics());
-                let extras = Extras { cache };
+                let extras = Extras {
+                    cache,
+                    ledger: Some(ledger.clone()),
+                };
                 let pipeline = pipeline::build_with(aws, metrics(), &guards, extras);
                 (Gateway::new(pipeline), changes)
             }
         };
+        let gateway = gateway.with_ledger(Some(ledger));
         Self {
             gateway,
             changes,
@@ -139,6 +162,26 @@ impl World {
             .call(Call::new(request.into_request(), Door::Grpc, &arrival))
             .await?;
         Ok(T::from_response(reply.response).expect("the response of the same operation"))
+    }
+
+    /// Makes one call of `caller` under an idempotency key; says whether it is told again.
+    pub async fn keyed<T: Typed>(
+        &self,
+        caller: &str,
+        key: &str,
+        request: T,
+    ) -> Result<(T::Response, bool), Error> {
+        let mut arrival = Arrival {
+            deadline: Instant::now() + Duration::from_secs(60),
+            key: Key::Given(key.into()),
+            ..Arrival::default()
+        };
+        Arc::make_mut(&mut arrival.principal).id = caller.to_owned();
+        let call = Call::new(request.into_request(), Door::Grpc, &arrival);
+        let reply = self.gateway.call(call).await?;
+        let response =
+            T::from_response(reply.response).expect("the response of the same operation");
+        Ok((response, reply.replayed))
     }
 
     /// Makes one call that must succeed.

@@ -9,6 +9,7 @@
 //! connections of their own and are never blocked by the writer.
 
 mod directory;
+pub mod ledger;
 mod schema;
 mod transaction;
 mod version;

@@ -76,6 +76,7 @@ impl Upstream {
             response,
             upstream_request_id: Some("aws-1".to_owned()),
             served: None,
+            replayed: false,
         })
     }
 }
@@ -106,7 +107,10 @@ impl Bench {
         });
         let metrics = Metrics::new().unwrap();
         let cache = Cache::new(&config, coherence, metrics.clone());
-        let extras = crate::pipeline::Extras { cache };
+        let extras = crate::pipeline::Extras {
+            cache,
+            ..Default::default()
+        };
         let pipeline = crate::pipeline::build_with(backend, metrics.clone(), guards, extras);
         Self {
             upstream,

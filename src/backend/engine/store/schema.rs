@@ -11,7 +11,8 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One step per version of the file (`PRAGMA user_version`), oldest first. A step that has been
 /// released is never edited.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE record (
         kind TEXT NOT NULL,
         key TEXT NOT NULL,
@@ -42,7 +43,41 @@ const MIGRATIONS: &[&str] = &["
         digest TEXT PRIMARY KEY,
         body BLOB NOT NULL
     );
-"];
+",
+    "
+    -- Idempotency keys: a digest of whose key it is for what, and what came of it.
+    CREATE TABLE ledger (
+        scope BLOB PRIMARY KEY,
+        caller BLOB NOT NULL,
+        fingerprint BLOB NOT NULL,
+        expires_millis INTEGER NOT NULL,
+        evidence BLOB NOT NULL,
+        outcome BLOB,
+        -- A row, its places in the indexes, and what it holds.
+        bytes INTEGER NOT NULL GENERATED ALWAYS AS
+            (512 + length(evidence) + coalesce(length(outcome), 0)) STORED
+    );
+    CREATE INDEX ledger_by_expiry ON ledger (expires_millis);
+    CREATE INDEX ledger_by_caller ON ledger (caller, expires_millis);
+    -- What the keys of each caller take; those of all under the empty name.
+    CREATE TABLE ledger_use (
+        caller BLOB PRIMARY KEY,
+        bytes INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TRIGGER ledger_added AFTER INSERT ON ledger BEGIN
+        INSERT INTO ledger_use (caller, bytes) VALUES (new.caller, new.bytes), (x'', new.bytes)
+        ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER ledger_removed AFTER DELETE ON ledger BEGIN
+        UPDATE ledger_use SET bytes = bytes - old.bytes WHERE caller IN (old.caller, x'');
+        DELETE FROM ledger_use WHERE caller = old.caller AND bytes = 0;
+    END;
+    CREATE TABLE ledger_secret (
+        id INTEGER PRIMARY KEY CHECK (id = 0),
+        secret BLOB NOT NULL
+    );
+",
+];
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]

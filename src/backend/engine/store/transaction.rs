@@ -117,7 +117,6 @@ impl<'a> Transaction<'a> {
         self.changed.take()
     }
 
-    #[cfg(test)]
     pub(super) fn connection(&self) -> &Connection {
         self.connection
     }

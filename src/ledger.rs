@@ -1,0 +1,289 @@
+//! Idempotency keys: which calls were made with one, and what came of them.
+//!
+//! A caller names a call by a key of its choice. Sent again with the same key, it gets the first
+//! outcome; nothing is done twice. What was used is kept durably, for as long as AWS keeps its
+//! client tokens, and within bounds: where there is no room, a call with a new key is refused, as a key
+//! that is not kept protects nobody.
+//!
+//! How a call runs under its key is decided in `pipeline::idempotency`, and in [`Once::run`] where the
+//! store is that of the engine; whether a call of unknown outcome was applied, in [`probe`].
+
+pub mod in_flight;
+mod key;
+mod outcome;
+pub mod probe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+pub use self::key::{Key, REPLAYED, unkept};
+pub use self::outcome::{Outcome, is_final};
+use crate::api::{Operation, Response};
+use crate::backend::engine::store::ledger::{Row, Scope};
+use crate::backend::engine::store::{Store, Transaction};
+use crate::clock::{Clock, epoch_millis};
+use crate::config::idempotency::IdempotencyConfig;
+use crate::error::{Error, ErrorKind, Origin, Result};
+use crate::gateway::{Call, Reply};
+
+/// What part of the room the keys of one caller may take.
+const SHARE: u64 = 4;
+/// What of a fingerprint or a digest is in bytes.
+const DIGEST: usize = 32;
+
+/// The ledger. Clones share it.
+#[derive(Clone)]
+pub struct Ledger {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    secret: Arc<hmac::Key>,
+    lifetime: Duration,
+    max_size: u64,
+    exact: bool,
+}
+
+/// One call under its key.
+#[derive(Clone)]
+pub struct Once {
+    ledger: Ledger,
+    scope: Scope,
+    caller: Vec<u8>,
+    fingerprint: Vec<u8>,
+}
+
+impl std::fmt::Debug for Once {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Once")
+    }
+}
+
+/// What is known of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It was not used.
+    Nothing,
+    /// A call has begun with it; what came of it is not known. With what was known before.
+    Begun(Vec<u8>),
+    /// What came of the call.
+    Ended(Vec<u8>),
+}
+
+impl Ledger {
+    /// A ledger in `store`. It is exact where the calls themselves change that store: then a key is
+    /// used in the same transaction.
+    pub async fn open(
+        store: Store,
+        config: &IdempotencyConfig,
+        secret: Option<Vec<u8>>,
+        clock: Arc<dyn Clock>,
+        exact: bool,
+    ) -> Result<Self> {
+        let secret = match secret {
+            Some(given) => given,
+            None => {
+                let mut fresh = [0; DIGEST];
+                getrandom::fill(&mut fresh)
+                    .map_err(|error| Error::internal(format!("no random bytes: {error}")))?;
+                store.write(move |tx| tx.ledger_secret(&fresh)).await?
+            }
+        };
+        Ok(Self {
+            store,
+            clock,
+            secret: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
+            lifetime: config.lifetime.0,
+            max_size: config.max_size.0,
+            exact,
+        })
+    }
+
+    /// Whether calls change the ledger's own store.
+    pub fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// A call of the rpc `what` that `caller` names by `key`. The fingerprint is that of `content`:
+    /// equal for the same request only.
+    pub fn once(
+        &self,
+        caller: &str,
+        upstream: Option<&str>,
+        what: &str,
+        key: &str,
+        content: &[u8],
+    ) -> Once {
+        // Of an upstream, absent is not the empty name.
+        let upstream = upstream.map_or(String::new(), |name| format!("={name}"));
+        let place = [caller, &upstream, what, key].map(str::as_bytes);
+        Once {
+            scope: self.digest("scope", &place),
+            caller: self.digest("caller", &[caller.as_bytes()]).to_vec(),
+            fingerprint: self.digest("request", &[content]).to_vec(),
+            ledger: self.clone(),
+        }
+    }
+
+    /// With the secret: from what is stored, neither keys nor requests can be guessed.
+    fn digest(&self, purpose: &str, parts: &[&[u8]]) -> [u8; DIGEST] {
+        let mut context = hmac::Context::with_key(&self.secret);
+        for part in [purpose.as_bytes()].iter().chain(parts) {
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part);
+        }
+        let mut digest = [0; DIGEST];
+        digest.copy_from_slice(&context.sign().as_ref()[..DIGEST]);
+        digest
+    }
+}
+
+impl Once {
+    /// The name of the key.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    pub fn fingerprint(&self) -> &[u8] {
+        &self.fingerprint
+    }
+
+    /// The client token that goes with the key: nobody else gets the same, or can guess it.
+    pub fn client_token(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.ledger.digest("client token", &[&self.scope]))
+    }
+
+    /// With the secret, as all of a request may be in `content`.
+    pub fn digest(&self, content: &[u8]) -> Vec<u8> {
+        self.ledger.digest("evidence", &[content]).to_vec()
+    }
+
+    /// What is known of the key.
+    pub async fn look(&self) -> Result<Found> {
+        let once = self.clone();
+        self.ledger.store.read(move |tx| once.find(tx)).await
+    }
+
+    /// Puts down that the call begins, with what was known before; nothing if the key was used.
+    pub async fn begin(&self, evidence: Vec<u8>) -> Result<Found> {
+        let once = self.clone();
+        let begin = move |tx: &Transaction<'_>| match once.find(tx)? {
+            Found::Nothing => {
+                once.put(tx, evidence, None)?;
+                Ok(Found::Nothing)
+            }
+            found => Ok(found),
+        };
+        self.ledger.store.write(begin).await
+    }
+
+    /// Puts down what came of the call.
+    pub async fn end(&self, outcome: Vec<u8>) -> Result<()> {
+        let once = self.clone();
+        let end = move |tx: &Transaction<'_>| {
+            let row = tx.ledger_row(&once.scope)?;
+            let evidence = row.map(|row| row.evidence).unwrap_or_default();
+            once.keep(tx, evidence, Some(outcome))
+        };
+        self.ledger.store.write(end).await
+    }
+
+    /// Forgets the key: nothing has come of the call, and nothing will.
+    pub async fn forget(&self) -> Result<()> {
+        let scope = self.scope;
+        self.ledger
+            .store
+            .write(move |tx| tx.delete_ledger_row(&scope))
+            .await
+    }
+
+    /// Runs `work` in the transaction that uses the key, unless it was used: then the outcome is
+    /// the one of that time. A refusal is an outcome; `work` has changed nothing then.
+    pub fn run(
+        &self,
+        tx: &Transaction<'_>,
+        operation: Operation,
+        work: impl FnOnce() -> Result<Response>,
+    ) -> Result<Result<Reply>> {
+        if let Found::Ended(outcome) = self.find(tx)? {
+            return Ok(Outcome::decode(operation, &outcome)?.replayed());
+        }
+        let outcome = tx.attempt(|| work().map(Reply::new));
+        if !is_final(&outcome) {
+            return outcome.map(Ok);
+        }
+        self.put(tx, Vec::new(), Some(Outcome::encode(&outcome)))?;
+        Ok(outcome)
+    }
+
+    fn find(&self, tx: &Transaction<'_>) -> Result<Found> {
+        let row = tx.ledger_row(&self.scope)?;
+        let Some(row) = row.filter(|row| row.expires_millis > self.now()) else {
+            return Ok(Found::Nothing);
+        };
+        if row.fingerprint != self.fingerprint {
+            return Err(Error::idempotency_mismatch());
+        }
+        Ok(match row.outcome {
+            Some(outcome) => Found::Ended(outcome),
+            None => Found::Begun(row.evidence),
+        })
+    }
+
+    /// Adds a key, where there is room for it.
+    fn put(&self, tx: &Transaction<'_>, evidence: Vec<u8>, outcome: Option<Vec<u8>>) -> Result<()> {
+        tx.sweep_ledger(self.now())?;
+        let (own, all) = tx.ledger_use(&self.caller)?;
+        let most = self.ledger.max_size;
+        let (limit, whose) = match () {
+            () if own >= most / SHARE => ("idempotency/caller", "of this caller"),
+            () if all >= most => ("idempotency/total", "of all callers"),
+            () => return self.keep(tx, evidence, outcome),
+        };
+        let room_at = tx.ledger_room_at(&self.caller)?.unwrap_or_default();
+        let wait = u64::try_from(room_at - self.now()).unwrap_or_default();
+        Err(Error::new(
+            ErrorKind::Throttled {
+                origin: Origin::Gateway,
+                limit,
+                retry_after: Duration::from_millis(wait).max(Duration::from_secs(1)),
+            },
+            format!(
+                "the idempotency keys {whose} take all the room there is for them, and a key that is not kept protects from nothing; nothing was changed"
+            ),
+        ))
+    }
+
+    fn keep(
+        &self,
+        tx: &Transaction<'_>,
+        evidence: Vec<u8>,
+        outcome: Option<Vec<u8>>,
+    ) -> Result<()> {
+        let lifetime = i64::try_from(self.ledger.lifetime.as_millis()).unwrap_or(i64::MAX);
+        // A key is as old as its first call.
+        let begun = tx.ledger_row(&self.scope)?.map(|row| row.expires_millis);
+        let expires_millis = match begun.filter(|expiry| *expiry > self.now()) {
+            Some(expiry) => expiry,
+            None => self.now().saturating_add(lifetime),
+        };
+        let row = Row {
+            fingerprint: self.fingerprint.clone(),
+            expires_millis,
+            evidence,
+            outcome,
+        };
+        tx.put_ledger_row(&self.scope, &self.caller, &row)
+    }
+
+    fn now(&self) -> i64 {
+        epoch_millis(self.ledger.clock.now())
+    }
+}
+
+/// Of which call it is, for the fingerprint: the same request under the same condition.
+pub fn content(call: &Call) -> Vec<u8> {
+    call.request.key()
+}
