@@ -91,6 +91,8 @@ fn call(request: Request) -> Call {
         principal: Arc::new(principal),
         upstream: None,
         demand: Default::default(),
+        key: Default::default(),
+        once: None,
         identity: None,
         decision: Default::default(),
         peer: Arc::new(peer),

@@ -208,7 +208,7 @@ mod tests {
     fn a_reply_is_kept_with_the_request_id_of_the_upstream() {
         let response = pb::DeleteServiceResponse {
             service: Some(pb::Service {
-                name: "shop".into(),
+                name: Some("shop".into()),
                 ..Default::default()
             }),
         };

@@ -27,6 +27,8 @@ fn call(name: &str, deadline: Instant) -> Call {
         principal: Principal::anonymous(),
         upstream: None,
         demand: Default::default(),
+        key: Default::default(),
+        once: None,
         identity: None,
         decision: Default::default(),
         peer: Arc::default(),
