@@ -123,6 +123,7 @@ impl Audit {
             began: Instant::now(),
             room: None,
             ended: false,
+            replayed: false,
         };
         if !self.0.blocking || !entry.mutates() {
             return Ok(entry);
@@ -254,11 +255,16 @@ pub struct Entry {
     /// For the outcome.
     room: Option<OwnedSemaphorePermit>,
     ended: bool,
+    replayed: bool,
 }
 
 impl Entry {
     /// Records how the call ended, if that is to be on the record.
     pub fn end(mut self, outcome: &Result<Reply>) {
+        self.replayed = match outcome {
+            Ok(reply) => reply.replayed,
+            Err(error) => error.replayed,
+        };
         let (denied, reason, upstream) = match outcome {
             Ok(reply) => (false, "OK", reply.upstream_request_id.as_deref()),
             Err(error) => {
@@ -285,6 +291,7 @@ impl Entry {
             .ended(kind, reason, upstream_request_id)
             .after(self.began.elapsed());
         let decision = self.call.decision.get();
+        record.replayed = self.replayed;
         record.policies = decision.map(|decision| decision.policies().to_vec());
         match self.room.take() {
             Some(room) => self.audit.queue(record, room),

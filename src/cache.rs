@@ -9,6 +9,7 @@ pub mod demand;
 mod entry;
 mod flights;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -75,6 +76,8 @@ struct Shared {
     flights: Mutex<Flights>,
     /// Digests of what polls saw last.
     polls: moka::sync::Cache<Key, [u8; 32]>,
+    /// How often everything was forgotten.
+    purges: AtomicU64,
     metrics: Metrics,
 }
 
@@ -92,6 +95,7 @@ impl Cache {
                     .build(),
                 flights: Mutex::default(),
                 polls: moka::sync::Cache::new(POLLS),
+                purges: AtomicU64::default(),
                 metrics,
             }))
         })
@@ -105,7 +109,7 @@ impl Cache {
             return None;
         }
         let upstream = call.identity.as_ref().and_then(|it| it.upstream.as_ref());
-        let mark = self.0.coherence.mark(upstream, policy.resource)?;
+        let mark = self.mark_of(upstream, policy.resource)?;
         Some(Read {
             key: Key::of(call),
             class: policy.cache,
@@ -127,7 +131,13 @@ impl Cache {
 
     fn mark(&self, read: &Read) -> Option<u64> {
         let upstream = read.key.identity.upstream.as_ref();
-        self.0.coherence.mark(upstream, read.kind)
+        self.mark_of(upstream, read.kind)
+    }
+
+    fn mark_of(&self, upstream: Option<&Arc<str>>, kind: &'static str) -> Option<u64> {
+        let mark = self.0.coherence.mark(upstream, kind)?;
+        // Each only grows: the sum is the same only if both are.
+        Some(mark + self.0.purges.load(Ordering::SeqCst))
     }
 
     /// What is kept for a read.
@@ -226,6 +236,16 @@ impl Cache {
             Some(seen) => self.0.polls.insert(key.clone(), seen),
             None => self.0.polls.invalidate(key),
         }
+    }
+
+    /// Forgets everything, and keeps nothing of the reads that are under way. Says how many answers
+    /// were kept, about.
+    pub fn purge(&self) -> u64 {
+        let entries = self.0.kept.entry_count();
+        self.0.purges.fetch_add(1, Ordering::SeqCst);
+        self.0.kept.invalidate_all();
+        self.0.polls.invalidate_all();
+        entries
     }
 
     /// Counts how a read was answered.

@@ -630,6 +630,7 @@ impl Options {
             ),
             Upstream::Aws => (
                 &[
+                    ("state-dir", self.state_dir.is_some() && !self.keeps_keys()),
                     ("buckets-dir", self.buckets_dir.is_some()),
                     ("account-id", self.account_id.is_some()),
                     ("simulated-step", self.simulated_step.is_some()),
@@ -642,6 +643,10 @@ impl Options {
             Some((name, _)) => Err(invalid(name, problem)),
             None => Ok(()),
         }
+    }
+
+    fn keeps_keys(&self) -> bool {
+        self.idempotency.as_ref().is_none_or(|keys| keys.enabled)
     }
 
     /// What is given here, else what is given there.

@@ -13,6 +13,7 @@ use crate::admission::{Admission, Guards};
 use crate::api::{Operation, Request, Response, Rpc, Typed};
 use crate::auth::Principal;
 use crate::auth::policy::Decided;
+use crate::cache::Cache;
 use crate::cache::demand::{Demand, Served};
 use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
@@ -122,6 +123,7 @@ pub struct Gateway {
     budget: Budget,
     guards: Guards,
     ledger: Option<Ledger>,
+    cache: Option<Cache>,
 }
 
 impl Gateway {
@@ -136,12 +138,23 @@ impl Gateway {
             budget,
             guards: Guards::default(),
             ledger: None,
+            cache: None,
         }
     }
 
     /// The same, whose deploys are kept in the ledger of its pipeline.
     pub fn with_ledger(self, ledger: Option<Ledger>) -> Self {
         Self { ledger, ..self }
+    }
+
+    /// The same, which can purge the cache of its pipeline.
+    pub fn with_cache(self, cache: Option<Cache>) -> Self {
+        Self { cache, ..self }
+    }
+
+    /// Where answers are kept, if they are.
+    pub fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
     }
 
     /// Where idempotency keys are kept, if they are.

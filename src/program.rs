@@ -88,11 +88,13 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         pipeline,
         changes,
         ledger,
+        cache,
     } = opened.await?;
     let (audit, authorizer) = (guards.audit.clone(), guards.authorizer.clone());
     let gateway = Gateway::new(pipeline)
         .guarded_by(guards)
-        .with_ledger(ledger);
+        .with_ledger(ledger)
+        .with_cache(cache);
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
         None => Key::random(),

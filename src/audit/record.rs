@@ -63,6 +63,9 @@ pub struct Record {
     request: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
+    /// It is the outcome of an earlier call with the same idempotency key; nothing was changed now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replayed: bool,
     /// Ids of the policies that decided, where they are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policies: Option<Vec<String>>,
@@ -92,6 +95,7 @@ impl Record {
             resource: None,
             request: None,
             outcome: None,
+            replayed: false,
             policies: None,
             micros: None,
             lost: None,

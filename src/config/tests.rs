@@ -191,7 +191,12 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
             "upstream-endpoint-url = \"ftp://a\"",
         ),
         ("profile", "profile = \"work\""),
-        ("state-dir", "upstream = \"aws\"\nstate-dir = \"a\""),
+        (
+            "state-dir",
+            "upstream = \"aws\"\nstate-dir = \"a\"\n[idempotency]\nenabled = false",
+        ),
+        ("idempotency.lifetime", "[idempotency]\nlifetime = \"9h\""),
+        ("idempotency.max-size", "[idempotency]\nmax-size = \"1KiB\""),
         (
             "account-id",
             "upstream = \"aws\"\naccount-id = \"000000000001\"",

@@ -9,13 +9,17 @@ use tonic::{Request, Response, Status};
 use super::{Arrival, status};
 use crate::api::Rpc;
 use crate::api::own::gateway_service_server::GatewayService;
-use crate::api::own::{self, ExplainRequest, ExplainResponse};
+use crate::api::own::{
+    self, ExplainRequest, ExplainResponse, PurgeCacheRequest, PurgeCacheResponse,
+};
 use crate::auth::policy::check::{Question, proven};
 use crate::auth::policy::resource::Resource;
 use crate::auth::policy::{Authorizer, Grounds, exempt};
 use crate::auth::{Method, Principal};
+use crate::cache::Cache;
 use crate::deploy::{Deploys, Items};
 use crate::error::{Error, Result};
+use crate::limits::Held;
 
 /// Answers `GatewayService`.
 #[derive(Clone)]
@@ -39,13 +43,8 @@ impl Own {
             None => Arc::clone(caller),
             Some(other) => Arc::new(supposed(other)?),
         };
-        let rpc =
-            Rpc::of("Explain").ok_or_else(|| Error::internal("an rpc is not in the contract"))?;
-        let guards = self.deploys.gateway().guards();
-        let limiter = guards.limiter.as_ref();
-        let _held = limiter
-            .map(|limiter| limiter.call(rpc, caller))
-            .transpose()?;
+        let rpc = known("Explain")?;
+        let _held = self.limited(rpc, arrival)?;
         let question = Question {
             operation: asked.operation,
             resource: asked.resource,
@@ -65,11 +64,7 @@ impl Own {
             false if subject.id == caller.id => Resource::principal(""),
             false => Resource::principal(&subject.id),
         };
-        let checked = authorizer.check(caller, rpc, &about).await;
-        if let (Err(error), Some(audit)) = (&checked, &guards.audit) {
-            audit.denied_consultation(rpc, arrival, error);
-        }
-        checked?;
+        self.authorize(rpc, &about, arrival).await?;
         let (rpc, resource) = question.read(&subject.id)?;
         if exempt(&subject) {
             return Ok(ExplainResponse {
@@ -90,6 +85,51 @@ impl Own {
             out_of_scope: decision.grounds == Grounds::Scopes,
         })
     }
+
+    async fn purge(&self, arrival: &Arrival) -> Result<PurgeCacheResponse> {
+        let rpc = known("PurgeCache")?;
+        self.authorize(rpc, &Resource::account(), arrival).await?;
+        let _held = self.limited(rpc, arrival)?;
+        let gateway = self.deploys.gateway();
+        let entries = gateway.cache().map_or(0, Cache::purge);
+        let by = &arrival.principal.id;
+        tracing::info!(principal = by, entries, "the cache was purged");
+        if let Some(audit) = &gateway.guards().audit {
+            let details = serde_json::json!({ "principal": by, "entries": entries });
+            audit.event("cache-purged", details);
+        }
+        Ok(PurgeCacheResponse { entries })
+    }
+
+    /// Counts a call against what its caller may ask for.
+    fn limited(&self, rpc: &'static Rpc, arrival: &Arrival) -> Result<Option<Held>> {
+        let limiter = self.deploys.gateway().guards().limiter.as_ref();
+        limiter
+            .map(|limiter| limiter.call(rpc, &arrival.principal))
+            .transpose()
+    }
+
+    /// Refuses a caller that may not call `rpc` on `about`, and puts that down.
+    async fn authorize(
+        &self,
+        rpc: &'static Rpc,
+        about: &Resource,
+        arrival: &Arrival,
+    ) -> Result<()> {
+        let Some(authorizer) = &self.authorizer else {
+            return Ok(());
+        };
+        let checked = authorizer.check(&arrival.principal, rpc, about).await;
+        let audit = &self.deploys.gateway().guards().audit;
+        if let (Err(error), Some(audit)) = (&checked, audit) {
+            audit.denied_consultation(rpc, arrival, error);
+        }
+        checked.map(drop)
+    }
+}
+
+fn known(method: &str) -> Result<&'static Rpc> {
+    Rpc::of(method).ok_or_else(|| Error::internal("an rpc is not in the contract"))
 }
 
 /// A caller as a question describes it.
@@ -143,6 +183,15 @@ impl GatewayService for Own {
         request: Request<own::DeployServicePipelineRequest>,
     ) -> Answer<Self::DeployServicePipelineStream> {
         self.deploys.deploy_service_pipeline(request).await
+    }
+
+    async fn purge_cache(&self, request: Request<PurgeCacheRequest>) -> Answer<PurgeCacheResponse> {
+        let arrival = request.extensions().get::<Arrival>().cloned();
+        let arrival = arrival.unwrap_or_default();
+        self.purge(&arrival)
+            .await
+            .map(Response::new)
+            .map_err(|error| status::of(&error, None, &arrival.request_id))
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Answer<ExplainResponse> {

@@ -28,6 +28,8 @@ pub struct Opened {
     pub changes: Changes,
     /// Absent where idempotency keys are not kept.
     pub ledger: Option<Ledger>,
+    /// Absent where no answers are kept.
+    pub cache: Option<Cache>,
 }
 
 pub async fn open(
@@ -49,14 +51,16 @@ pub async fn open(
             };
             let aws = forwarding(config, metrics).await;
             let changes = aws.changes().clone();
+            let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
             let extras = Extras {
-                cache: Cache::new(&config.cache, Coherence::observed(), metrics.clone()),
+                cache: cache.clone(),
                 ledger: ledger.clone(),
             };
             Ok(Opened {
                 pipeline: pipeline::build_with(aws, metrics.clone(), guards, extras),
                 changes,
                 ledger,
+                cache,
             })
         }
         Some(own) => {
@@ -65,14 +69,16 @@ pub async fn open(
             watch(store.clone(), health, parts);
             let ledger = ledger(config, store, true).await?;
             let changes = engine.changes().clone();
+            let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
             let extras = Extras {
-                cache: Cache::new(&config.cache, engine.coherence(), metrics.clone()),
+                cache: cache.clone(),
                 ledger: ledger.clone(),
             };
             Ok(Opened {
                 pipeline: pipeline::build_with(engine, metrics.clone(), guards, extras),
                 changes,
                 ledger,
+                cache,
             })
         }
     }

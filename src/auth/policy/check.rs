@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::resource::Resource;
 use super::set::Policies;
 use super::{Decision, Grounds, schema};
-use crate::api::Rpc;
+use crate::api::{Class, Rpc};
 use crate::auth::{Method, Principal};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -44,6 +44,11 @@ impl Question {
         })?;
         let mut resource = match (schema::about(rpc), self.resource.as_str()) {
             (Some(operation), text) => Resource::read(operation, text)?,
+            (None, "") if rpc.class == Class::Write => Resource::account(),
+            (None, _) if rpc.class == Class::Write => {
+                let problem = format!("{} names no resource; leave it out", rpc.method);
+                return Err(Error::invalid_field("resource", problem));
+            }
             (None, "") => Resource::principal(asker),
             (None, id) => Resource::principal(id),
         };

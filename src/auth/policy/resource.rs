@@ -45,6 +45,11 @@ impl Resource {
         }
     }
 
+    /// The account, and the gateway itself.
+    pub fn account() -> Self {
+        Self::new(ACCOUNT, Vec::new())
+    }
+
     /// A caller, about whom somebody asks.
     pub fn principal(id: &str) -> Self {
         Self::new(PRINCIPAL, vec![id.to_owned()])

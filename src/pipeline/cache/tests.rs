@@ -83,6 +83,7 @@ impl Upstream {
 
 #[derive(Clone)]
 struct Bench {
+    cache: Option<Cache>,
     upstream: Arc<Upstream>,
     pipeline: Pipeline,
     metrics: Metrics,
@@ -108,11 +109,12 @@ impl Bench {
         let metrics = Metrics::new().unwrap();
         let cache = Cache::new(&config, coherence, metrics.clone());
         let extras = crate::pipeline::Extras {
-            cache,
+            cache: cache.clone(),
             ..Default::default()
         };
         let pipeline = crate::pipeline::build_with(backend, metrics.clone(), guards, extras);
         Self {
+            cache,
             upstream,
             pipeline,
             metrics,
@@ -155,6 +157,10 @@ impl Bench {
 
     fn asked(&self) -> usize {
         self.upstream.asked.load(Ordering::SeqCst)
+    }
+
+    fn purge(&self) -> u64 {
+        self.cache.as_ref().unwrap().purge()
     }
 
     /// Somebody else changes the environment.
@@ -547,4 +553,22 @@ async fn where_the_store_knows_of_all_changes_nothing_holds_beyond_one() {
     release.send(()).unwrap();
     across.await.unwrap().unwrap();
     assert_eq!(bench.get().await, at(1, "miss"));
+}
+
+#[tokio::test]
+async fn after_a_purge_nothing_is_used_that_was_kept_or_was_being_read() {
+    let bench = Bench::new();
+    bench.get().await;
+    bench.change();
+    assert_eq!(bench.get().await, ("0".to_owned(), "hit"));
+    bench.purge();
+    assert_eq!(bench.get().await, ("1".to_owned(), "miss"));
+    bench.purge();
+    let release = bench.hold();
+    let reading = bench.begin(get()).await;
+    bench.change();
+    bench.purge();
+    release.send(()).unwrap();
+    assert_eq!(seen(reading.await.unwrap()), ("1".to_owned(), "miss"));
+    assert_eq!(bench.get().await, ("2".to_owned(), "miss"));
 }
