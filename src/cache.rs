@@ -19,7 +19,7 @@ use self::demand::{Demand, Served, Status};
 use self::entry::{Entry, Lifetime};
 use self::flights::{Flight, Flights};
 pub use self::flights::{Landed, Takeoff};
-use crate::api::Cache as Class;
+use crate::api::{Cache as Class, Framed, Operation, Request, Response};
 use crate::config::cache::CacheConfig;
 use crate::error::Result;
 use crate::gateway::{Call, Reply};
@@ -37,11 +37,15 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn of(call: &Call) -> Self {
+    pub fn new(identity: Identity, request: &Request) -> Self {
         Self {
-            identity: call.identity.clone().unwrap_or_default(),
-            request: call.request.key().into(),
+            identity,
+            request: request.key().into(),
         }
+    }
+
+    pub fn of(call: &Call) -> Self {
+        Self::new(call.identity.clone().unwrap_or_default(), &call.request)
     }
 }
 
@@ -49,8 +53,7 @@ impl Key {
 #[derive(Debug, Clone)]
 pub struct Read {
     key: Key,
-    class: Class,
-    kind: &'static str,
+    operation: Operation,
     /// What was known of changes when it began.
     mark: u64,
     began: Instant,
@@ -97,19 +100,26 @@ impl Cache {
         })
     }
 
+    /// What all answers together may take, in bytes.
+    pub fn max_size(&self) -> u64 {
+        self.0.config.max_size.0
+    }
+
     /// Begins a read; absent if it has to be made by itself: its answer is never kept, or what it
     /// reads is changing.
     pub fn read(&self, call: &Call) -> Option<Read> {
-        let policy = call.operation.policy();
-        if policy.cache == Class::None {
+        if call.operation.policy().cache == Class::None {
             return None;
         }
-        let upstream = call.identity.as_ref().and_then(|it| it.upstream.as_ref());
-        let mark = self.0.coherence.mark(upstream, policy.resource)?;
+        self.begin(Key::of(call), call.operation)
+    }
+
+    /// The same for the key of a request whose answers may be kept.
+    pub fn begin(&self, key: Key, operation: Operation) -> Option<Read> {
+        let mark = self.mark(&key, operation)?;
         Some(Read {
-            key: Key::of(call),
-            class: policy.cache,
-            kind: policy.resource,
+            key,
+            operation,
             mark,
             began: Instant::now(),
         })
@@ -117,33 +127,42 @@ impl Cache {
 
     /// The same read, if nothing has changed, begun now.
     pub fn anew(&self, read: &Read) -> Option<Read> {
-        let mark = self.mark(read)?;
-        Some(Read {
-            mark,
-            began: Instant::now(),
-            ..read.clone()
-        })
+        self.begin(read.key.clone(), read.operation)
     }
 
-    fn mark(&self, read: &Read) -> Option<u64> {
-        let upstream = read.key.identity.upstream.as_ref();
-        self.0.coherence.mark(upstream, read.kind)
+    fn mark(&self, key: &Key, operation: Operation) -> Option<u64> {
+        let upstream = key.identity.upstream.as_ref();
+        self.0.coherence.mark(upstream, operation.policy().resource)
     }
 
     /// What is kept for a read.
     pub fn look_up(&self, read: &Read, demand: Demand) -> Option<Result<Reply>> {
+        let (outcome, served) = self.look_up_framed(read, demand)?;
+        let reply = |frame: Framed| {
+            let response = Response::decode(read.operation, frame.message());
+            response.map(|response| Reply {
+                response,
+                // That of another request.
+                upstream_request_id: None,
+                served: Some(served),
+            })
+        };
+        // What cannot be read is not there: it is read again.
+        match outcome.map(reply) {
+            Ok(reply) => reply.ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The same, as it is sent.
+    pub fn look_up_framed(&self, read: &Read, demand: Demand) -> Option<(Result<Framed>, Served)> {
         let entry = self.0.kept.get(&read.key)?;
         let age = read.began.saturating_duration_since(entry.began);
         if entry.mark != read.mark || read.began >= entry.until || !demand.takes(age) {
             return None;
         }
         let outcome = entry.outcome.clone()?;
-        Some(outcome.map(|response| Reply {
-            response,
-            // That of another request.
-            upstream_request_id: None,
-            served: Some(Served::new(Status::Hit, age)),
-        }))
+        Some((outcome, Served::new(Status::Hit, age)))
     }
 
     /// Finds a read of the same under way that is good enough, or begins one.
@@ -183,7 +202,9 @@ impl Cache {
         let Some(entry) = Entry::of(read, outcome, &self.0.config) else {
             return;
         };
-        if self.mark(read) != Some(read.mark) || self.latest(read) > Some(read.began) {
+        if self.mark(&read.key, read.operation) != Some(read.mark)
+            || self.latest(read) > Some(read.began)
+        {
             return;
         }
         self.0.kept.insert(read.key.clone(), Arc::new(entry));

@@ -16,6 +16,7 @@ use crate::cache::demand::{Demand, Served};
 use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
+use crate::pipeline::hits::Hits;
 use crate::server::Peer;
 use crate::upstream::Identity;
 
@@ -99,6 +100,7 @@ pub struct Gateway {
     pipeline: Pipeline,
     budget: Budget,
     guards: Guards,
+    hits: Option<Hits>,
 }
 
 impl Gateway {
@@ -112,12 +114,23 @@ impl Gateway {
             pipeline,
             budget,
             guards: Guards::default(),
+            hits: None,
         }
     }
 
     /// The same, with the guards that its pipeline has.
     pub fn guarded_by(self, guards: Guards) -> Self {
         Self { guards, ..self }
+    }
+
+    /// The same, whose gRPC door answers at once what its pipeline keeps.
+    pub fn with_hits(self, hits: Option<Hits>) -> Self {
+        Self { hits, ..self }
+    }
+
+    /// What is answered at the door.
+    pub fn hits(&self) -> Option<&Hits> {
+        self.hits.as_ref()
     }
 
     /// What guards its calls and streams.

@@ -83,19 +83,28 @@ fn calls(out: &mut String, operations: &[Operation]) {
     method(out, operations, "fn json(&self) -> &dyn ToJson", |o| {
         format!("Self::{}(request) => request,", o.name)
     });
-    client_tokens(out, operations);
-    out.push_str(
-        "    /// Reads the request of `operation` from AWS JSON.\n    \
-         pub fn from_json(operation: Operation, value: Value) -> Result<Self> {\n        match operation {\n",
+    method(
+        out,
+        operations,
+        "/// The message of the request, encoded.\n    pub fn encoded(&self) -> Vec<u8>",
+        |o| format!("Self::{}(request) => request.encode_to_vec(),", o.name),
     );
-    for o in operations {
-        let _ = writeln!(
-            out,
-            "            Operation::{0} => FromJson::from_json(value, &At::root()).map(Self::{0}),",
-            o.name
-        );
-    }
-    out.push_str("        }\n    }\n}\n\nimpl Response {\n");
+    client_tokens(out, operations);
+    constructor(
+        out,
+        operations,
+        "/// Reads the request of `operation` from AWS JSON.\n    \
+         pub fn from_json(operation: Operation, value: Value) -> Result<Self>",
+        "FromJson::from_json(value, &At::root())",
+    );
+    constructor(
+        out,
+        operations,
+        "/// Reads the request of `operation` from its message.\n    \
+         pub fn decode(operation: Operation, message: &[u8]) -> std::result::Result<Self, DecodeError>",
+        "Message::decode(message)",
+    );
+    out.push_str("}\n\nimpl Response {\n");
     method(
         out,
         operations,
@@ -105,6 +114,19 @@ fn calls(out: &mut String, operations: &[Operation]) {
     method(out, operations, "fn json(&self) -> &dyn ToJson", |o| {
         format!("Self::{}(response) => response,", o.name)
     });
+    method(
+        out,
+        operations,
+        "/// The message of the response, as gRPC sends it.\n    pub fn framed(&self) -> Framed",
+        |o| format!("Self::{}(response) => Framed::of(response),", o.name),
+    );
+    constructor(
+        out,
+        operations,
+        "/// Reads the response of `operation` from its message.\n    \
+         pub fn decode(operation: Operation, message: &[u8]) -> std::result::Result<Self, DecodeError>",
+        "Message::decode(message)",
+    );
     out.push_str("}\n\n");
     for o in operations {
         let _ = writeln!(
@@ -130,6 +152,19 @@ fn client_tokens(out: &mut String, operations: &[Operation]) {
         );
     }
     out.push_str("            _ => None,\n        }\n    }\n\n");
+}
+
+/// A function that makes what `operation` names.
+fn constructor(out: &mut String, operations: &[Operation], signature: &str, made: &str) {
+    let _ = writeln!(out, "    {signature} {{\n        match operation {{");
+    for o in operations {
+        let _ = writeln!(
+            out,
+            "            Operation::{0} => {made}.map(Self::{0}),",
+            o.name
+        );
+    }
+    out.push_str("        }\n    }\n\n");
 }
 
 fn method(

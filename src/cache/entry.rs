@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Key, Read};
-use crate::api::{Cache as Class, Response};
+use crate::api::{Cache as Class, Framed};
 use crate::config::cache::CacheConfig;
 use crate::error::Result;
 use crate::gateway::Reply;
@@ -17,7 +17,7 @@ const OVERHEAD: usize = 512;
 
 pub struct Entry {
     /// Absent where a read saw what is not kept: what began before it is not kept either.
-    pub outcome: Option<Result<Response>>,
+    pub outcome: Option<Result<Framed>>,
     pub mark: u64,
     /// When its read began: the answer is no older.
     pub began: Instant,
@@ -36,7 +36,9 @@ impl Entry {
                     true => config.transitional_ttl.0.min(settled(read, config)),
                     false => settled(read, config),
                 };
-                (Ok(reply.response.clone()), span, json.to_string().len())
+                let frame = reply.response.framed();
+                let size = frame.bytes().len();
+                (Ok(frame), span, size)
             }
             Err(error) if error.is_not_found() => {
                 let mut error = error.clone();
@@ -44,7 +46,8 @@ impl Entry {
                     // That of another request.
                     upstream.request_id = None;
                 }
-                let size = error.message.len();
+                // The message holds the name that the kind holds as well.
+                let size = 2 * error.message.len();
                 (Err(error), config.negative_ttl.0, size)
             }
             Err(_) => return None,
@@ -53,8 +56,7 @@ impl Entry {
             true => (None, longest(read, config), 0),
             false => (Some(outcome), jittered(span), size),
         };
-        // Twice: a message has more room than its text.
-        let weight = OVERHEAD + read.key.request.len() + 2 * size;
+        let weight = OVERHEAD + read.key.request.len() + size;
         Some(Self {
             outcome,
             mark: read.mark,
@@ -67,7 +69,7 @@ impl Entry {
 
 /// How long an answer is kept about what is settled.
 fn settled(read: &Read, config: &CacheConfig) -> Duration {
-    match read.class {
+    match read.operation.policy().cache {
         Class::None => Duration::ZERO,
         Class::State => config.state_ttl.0,
         Class::Definition => config.definition_ttl.0,

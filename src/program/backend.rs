@@ -13,36 +13,43 @@ use crate::clock::SystemClock;
 use crate::config::{Config, EngineConfig};
 use crate::edge::health::Health;
 use crate::gateway::Pipeline;
-use crate::pipeline::{self, Extras};
+use crate::pipeline::{self, Extras, hits::Hits};
 use crate::telemetry::Metrics;
 
 /// How often the database's file is looked for.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The pipeline down to the backend, and where the backend tells of changes.
+/// The pipeline down to the backend, what is answered before it, and where the backend tells of
+/// changes.
 pub async fn open(
     config: &Config,
     metrics: &Metrics,
     guards: &Guards,
     health: &Health,
     parts: &mut Parts,
-) -> Result<(Pipeline, Changes), String> {
+) -> Result<(Pipeline, Option<Hits>, Changes), String> {
+    let hits = |cache: &Option<Cache>| {
+        let cache = cache.clone();
+        cache.map(|cache| Hits::new(cache, guards.clone(), metrics.clone()))
+    };
     match &config.engine {
         None => {
             let aws = forwarding(config, metrics).await;
             let changes = aws.changes().clone();
             let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
+            let hits = hits(&cache);
             let extras = Extras { cache };
             let pipeline = pipeline::build_with(aws, metrics.clone(), guards, extras);
-            Ok((pipeline, changes))
+            Ok((pipeline, hits, changes))
         }
         Some(own) => {
             let engine = embedded(config, own, health, parts)?;
             let changes = engine.changes().clone();
             let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
+            let hits = hits(&cache);
             let extras = Extras { cache };
             let pipeline = pipeline::build_with(engine, metrics.clone(), guards, extras);
-            Ok((pipeline, changes))
+            Ok((pipeline, hits, changes))
         }
     }
 }
