@@ -6,6 +6,7 @@ pub mod budget;
 pub mod gateway_service;
 pub mod grpc_door;
 pub mod health;
+mod ready;
 pub mod status;
 
 use std::sync::Arc;

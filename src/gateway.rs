@@ -19,6 +19,7 @@ use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
 use crate::ledger::{Key, Ledger, Once, REPLAYED};
+use crate::pipeline::hits::Hits;
 use crate::server::Peer;
 use crate::upstream::Identity;
 
@@ -124,6 +125,7 @@ pub struct Gateway {
     guards: Guards,
     ledger: Option<Ledger>,
     cache: Option<Cache>,
+    hits: Option<Hits>,
 }
 
 impl Gateway {
@@ -139,6 +141,7 @@ impl Gateway {
             guards: Guards::default(),
             ledger: None,
             cache: None,
+            hits: None,
         }
     }
 
@@ -165,6 +168,16 @@ impl Gateway {
     /// The same, with the guards that its pipeline has.
     pub fn guarded_by(self, guards: Guards) -> Self {
         Self { guards, ..self }
+    }
+
+    /// The same, whose gRPC door answers at once what its pipeline keeps.
+    pub fn with_hits(self, hits: Option<Hits>) -> Self {
+        Self { hits, ..self }
+    }
+
+    /// What is answered at the door.
+    pub fn hits(&self) -> Option<&Hits> {
+        self.hits.as_ref()
     }
 
     /// What guards its calls and streams.

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod authorize;
 pub mod cache;
 pub mod deadline;
+pub mod hits;
 pub mod idempotency;
 pub mod identify;
 pub mod limit;

@@ -15,6 +15,7 @@ use crate::auth::policy::Authorizer;
 use crate::config::{Address, AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::Gateway;
+use crate::pipeline::hits::Hits;
 use crate::reload::Reload;
 use crate::server::{self, DRAIN, Listener, Server, Shutdown};
 use crate::telemetry::{self, Metrics};
@@ -90,11 +91,15 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         ledger,
         cache,
     } = opened.await?;
+    let hits = cache
+        .clone()
+        .map(|cache| Hits::new(cache, guards.clone(), metrics.clone()));
     let (audit, authorizer) = (guards.audit.clone(), guards.authorizer.clone());
     let gateway = Gateway::new(pipeline)
         .guarded_by(guards)
         .with_ledger(ledger)
-        .with_cache(cache);
+        .with_cache(cache)
+        .with_hits(hits);
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
         None => Key::random(),

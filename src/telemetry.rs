@@ -1,5 +1,6 @@
 //! Logs and metrics of the process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -11,7 +12,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// The instruments, and the page that shows them. Clones share them.
 #[derive(Clone)]
-pub struct Metrics {
+pub struct Metrics(Arc<Instruments>);
+
+struct Instruments {
     calls: Counter<u64>,
     durations: Histogram<f64>,
     limited: Counter<u64>,
@@ -41,7 +44,7 @@ impl Metrics {
             .map_err(|error| MetricsError(error.to_string()))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
         let meter = provider.meter("proton-gateway");
-        Ok(Self {
+        Ok(Self(Arc::new(Instruments {
             calls: meter
                 .u64_counter("proton_gateway_calls")
                 .with_description("Calls that ended, by operation, door and outcome.")
@@ -78,7 +81,7 @@ impl Metrics {
                 .build(),
             registry,
             _provider: provider,
-        })
+        })))
     }
 
     /// Records one call. `outcome` is `OK`, a reason, or `ABANDONED`.
@@ -89,7 +92,7 @@ impl Metrics {
         outcome: &'static str,
         elapsed: Duration,
     ) {
-        self.calls.add(
+        self.0.calls.add(
             1,
             &[
                 KeyValue::new("operation", operation),
@@ -97,7 +100,7 @@ impl Metrics {
                 KeyValue::new("outcome", outcome),
             ],
         );
-        self.durations.record(
+        self.0.durations.record(
             elapsed.as_secs_f64(),
             &[KeyValue::new("operation", operation)],
         );
@@ -105,7 +108,7 @@ impl Metrics {
 
     /// Records a refusal. `limit` says whose limit of what it was; `shadow`, that nothing was refused.
     pub fn limited(&self, class: &'static str, limit: &'static str, shadow: bool) {
-        self.limited.add(
+        self.0.limited.add(
             1,
             &[
                 KeyValue::new("class", class),
@@ -118,29 +121,29 @@ impl Metrics {
     /// Records how many calls the upstream of this name is asked for at the same time.
     pub fn upstream_calls(&self, upstream: &str, allowed: u64) {
         let name = KeyValue::new("upstream", upstream.to_owned());
-        self.upstream_calls.record(allowed, &[name]);
+        self.0.upstream_calls.record(allowed, &[name]);
     }
 
     /// Records that an audit record could not be written.
     pub fn audit_lost(&self) {
-        self.audit_lost.add(1, &[]);
+        self.0.audit_lost.add(1, &[]);
     }
 
     /// Records how a read was answered: `hit`, `miss`, `bypass` or `coalesced`.
     pub fn cache(&self, status: &'static str) {
-        self.cache.add(1, &[KeyValue::new("status", status)]);
+        self.0.cache.add(1, &[KeyValue::new("status", status)]);
     }
 
     /// Records what the answers take that are kept.
     pub fn cache_bytes(&self, bytes: u64) {
-        self.cache_bytes.record(bytes, &[]);
+        self.0.cache_bytes.record(bytes, &[]);
     }
 
     /// The page for Prometheus.
     pub fn page(&self) -> Result<String, MetricsError> {
         let mut text = Vec::new();
         TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
+            .encode(&self.0.registry.gather(), &mut text)
             .map_err(|error| MetricsError(error.to_string()))?;
         String::from_utf8(text).map_err(|error| MetricsError(error.to_string()))
     }

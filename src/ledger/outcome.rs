@@ -70,7 +70,7 @@ impl Outcome {
     pub fn encode(outcome: &Result<Reply>) -> Vec<u8> {
         let kept = match outcome {
             Ok(reply) => Kept {
-                response: Some(reply.response.encode()),
+                response: Some(reply.response.framed().into_message().to_vec()),
                 upstream_request_id: reply.upstream_request_id.clone(),
                 refusal: None,
             },
