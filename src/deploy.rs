@@ -238,7 +238,7 @@ fn is_taken(error: &Error) -> bool {
 
 /// Whether a deployment may be under way although a create or an update ended so.
 fn may_have_begun(error: &Error) -> bool {
-    matches!(
+    let unknown = matches!(
         &*error.kind,
         ErrorKind::Conflict {
             reason: ConflictReason::InProgress,
@@ -246,7 +246,8 @@ fn may_have_begun(error: &Error) -> bool {
         } | ErrorKind::OutcomeUnknown
             | ErrorKind::Unavailable { .. }
             | ErrorKind::DeadlineExceeded
-    )
+    );
+    unknown || error.unsettled
 }
 
 /// The caller's idempotency key, if it gave one.

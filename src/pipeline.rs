@@ -9,6 +9,7 @@ pub mod deadline;
 pub mod identify;
 pub mod limit;
 pub mod observe;
+pub mod retry;
 pub mod validate;
 
 use tower::util::{BoxCloneSyncService, option_layer};
@@ -18,12 +19,14 @@ use crate::admission::Guards;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::gateway::{Call, Pipeline, Reply};
+use crate::retries::Retries;
 use crate::telemetry::Metrics;
 
 /// Layers that a pipeline may have or not. By default it has none of them.
 #[derive(Clone, Default)]
 pub struct Extras {
     pub cache: Option<Cache>,
+    pub retries: Option<Retries>,
 }
 
 /// Builds the pipeline over `backend` without extras.
@@ -67,6 +70,8 @@ where
         .layer(validate::ValidateLayer)
         // After all that may refuse a call: who gets what is kept could have read it.
         .layer(option_layer(extras.cache.map(cache::CacheLayer::new)))
+        // Innermost: only what was sent is sent again, and nobody else sees the attempts of a call.
+        .layer(option_layer(extras.retries.map(retry::RetryLayer::new)))
         .service(backend);
     BoxCloneSyncService::new(stack)
 }

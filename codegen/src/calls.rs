@@ -129,7 +129,19 @@ fn client_tokens(out: &mut String, operations: &[Operation]) {
             o.name
         );
     }
-    out.push_str("            _ => None,\n        }\n    }\n\n");
+    out.push_str(
+        "            _ => None,\n        }\n    }\n\n    \
+         /// Gives the request a token by which a repeat is known, where it can have one.\n    \
+         pub fn set_client_token(&mut self, token: String) {\n        match self {\n",
+    );
+    for o in operations.iter().filter(|o| o.client_token) {
+        let _ = writeln!(
+            out,
+            "            Self::{}(request) => request.client_token = Some(token),",
+            o.name
+        );
+    }
+    out.push_str("            _ => {}\n        }\n    }\n\n");
 }
 
 fn method(

@@ -14,6 +14,7 @@ use crate::config::{Config, EngineConfig};
 use crate::edge::health::Health;
 use crate::gateway::Pipeline;
 use crate::pipeline::{self, Extras};
+use crate::retries::Retries;
 use crate::telemetry::Metrics;
 
 /// How often the database's file is looked for.
@@ -32,7 +33,8 @@ pub async fn open(
             let aws = forwarding(config, metrics).await;
             let changes = aws.changes().clone();
             let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
-            let extras = Extras { cache };
+            let retries = Retries::new(&config.retry, metrics.clone());
+            let extras = Extras { cache, retries };
             let pipeline = pipeline::build_with(aws, metrics.clone(), guards, extras);
             Ok((pipeline, changes))
         }
@@ -40,7 +42,8 @@ pub async fn open(
             let engine = embedded(config, own, health, parts)?;
             let changes = engine.changes().clone();
             let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
-            let extras = Extras { cache };
+            let retries = Retries::of_engine(&config.retry, metrics.clone());
+            let extras = Extras { cache, retries };
             let pipeline = pipeline::build_with(engine, metrics.clone(), guards, extras);
             Ok((pipeline, changes))
         }
@@ -71,6 +74,7 @@ async fn forwarding(config: &Config, metrics: &Metrics) -> Aws {
     Aws::connect(unnamed, named.collect(), sts)
         .await
         .paced(paces)
+        .giving_up_after(config.retry.attempt_timeout.0)
 }
 
 fn embedded(

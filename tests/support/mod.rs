@@ -89,7 +89,10 @@ impl World {
         let (gateway, changes) = match backend {
             Backend::InMemory | Backend::OnDisk => {
                 let cache = Cache::new(cache, engine.coherence(), metrics());
-                let extras = Extras { cache };
+                let extras = Extras {
+                    cache,
+                    ..Extras::default()
+                };
                 let pipeline = pipeline::build_with(engine.clone(), metrics(), &guards, extras);
                 (Gateway::new(pipeline), engine.changes().clone())
             }
@@ -110,7 +113,10 @@ impl World {
                 let aws = Aws::with_config(&config);
                 let changes = aws.changes().clone();
                 let cache = Cache::new(cache, Coherence::observed(), metrics());
-                let extras = Extras { cache };
+                let extras = Extras {
+                    cache,
+                    ..Extras::default()
+                };
                 let pipeline = pipeline::build_with(aws, metrics(), &guards, extras);
                 (Gateway::new(pipeline), changes)
             }
