@@ -275,4 +275,13 @@ mod tests {
         let read = of_operation(lost(), Operation::GetEnvironment, true);
         assert!(matches!(*read.kind, ErrorKind::Unavailable { .. }));
     }
+
+    #[test]
+    fn what_may_have_been_applied_is_marked_where_a_repeat_is_harmless() {
+        let lost = || Error::new(ErrorKind::OutcomeUnknown, "lost");
+        assert!(of_operation(lost(), Operation::DeleteEnvironment, true).unsettled);
+        assert!(!of_operation(lost(), Operation::GetEnvironment, true).unsettled);
+        let unsent = || unavailable("nothing was sent");
+        assert!(!of_operation(unsent(), Operation::DeleteEnvironment, true).unsettled);
+    }
 }
