@@ -13,7 +13,10 @@ use crate::admission::Guards;
 use crate::api::{Request, Response, pb};
 use crate::auth::Principal;
 use crate::backend::aws::pace;
+use crate::cache::Cache;
+use crate::cache::coherence::Coherence;
 use crate::config::Span;
+use crate::config::cache::CacheConfig;
 use crate::config::retry::{Percent, RetryConfig};
 use crate::edge::Arrival;
 use crate::error::{InvalidReason, Origin, Upstream};
@@ -98,17 +101,28 @@ impl Bench {
     }
 
     fn with(turns: impl IntoIterator<Item = Turn>, set: impl Fn(&mut RetryConfig)) -> Self {
-        Self::over(turns, set, Retries::new)
+        Self::over(turns, set, Retries::new, None)
+    }
+
+    /// The same, behind a cache.
+    fn caching(turns: impl IntoIterator<Item = Turn>) -> Self {
+        let config = CacheConfig {
+            enabled: true,
+            ..CacheConfig::default()
+        };
+        let cache = Cache::new(&config, Coherence::observed(), Metrics::new().unwrap());
+        Self::over(turns, |_| {}, Retries::new, cache)
     }
 
     fn of_engine(turns: impl IntoIterator<Item = Turn>) -> Self {
-        Self::over(turns, |_| {}, Retries::of_engine)
+        Self::over(turns, |_| {}, Retries::of_engine, None)
     }
 
     fn over(
         turns: impl IntoIterator<Item = Turn>,
         set: impl Fn(&mut RetryConfig),
         retries: fn(&RetryConfig, Metrics) -> Option<Retries>,
+        cache: Option<Cache>,
     ) -> Self {
         let mut config = RetryConfig::default();
         set(&mut config);
@@ -120,10 +134,8 @@ impl Bench {
             async move { upstream.answer(call).await }
         });
         let metrics = Metrics::new().unwrap();
-        let extras = Extras {
-            retries: retries(&config, metrics.clone()),
-            ..Extras::default()
-        };
+        let retries = retries(&config, metrics.clone());
+        let extras = Extras { cache, retries };
         let pipeline = build_with(backend, metrics.clone(), &Guards::default(), extras);
         Self {
             upstream,
@@ -259,7 +271,7 @@ fn after(pause: Duration, turn: Turn) -> Turn {
     Turn::After(pause, Box::new(turn))
 }
 
-/// Opens the circuit of the upstream of this name.
+/// Opens the circuit of the upstream of this name, with polls alone.
 async fn open(bench: &Bench, name: Option<&str>) {
     for _ in 0..10 {
         let mut poll = poll();
@@ -674,4 +686,13 @@ async fn a_repeat_that_succeeds_is_counted_and_no_error() {
     bench.send(get()).await.unwrap();
     assert!(bench.counted(r#"proton_gateway_retries_total{outcome="recovered"} 1"#));
     assert!(bench.counted(r#"outcome="OK"} 1"#), "the call is one");
+}
+
+/// The cache stands before: else each of them would repeat for itself.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_the_same_read_share_its_attempts() {
+    let bench = Bench::caching([after(SECOND, throttled()), throttled()]);
+    let replies = join_all((0..100).map(|_| bench.send(get()))).await;
+    assert!(replies.iter().all(Result::is_ok));
+    assert_eq!(bench.asked(), 3);
 }
