@@ -11,6 +11,7 @@ pub mod cache;
 pub mod connections;
 pub mod idempotency;
 pub mod limits;
+pub mod retry;
 pub mod tls;
 mod upstreams;
 pub mod waits;
@@ -34,6 +35,7 @@ pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
 use self::idempotency::IdempotencyConfig;
 use self::limits::Limits;
+use self::retry::RetryConfig;
 pub use self::tls::Tls;
 use self::tls::{ClientCertificates, TlsOptions};
 pub use self::upstreams::{AssumeRole, NamedUpstream};
@@ -149,6 +151,9 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub idempotency: Option<IdempotencyConfig>,
+    /// File only.
+    #[arg(skip)]
+    pub retry: Option<RetryConfig>,
 }
 
 /// Who answers calls.
@@ -280,6 +285,7 @@ pub struct Config {
     pub connections: Connections,
     pub cache: CacheConfig,
     pub idempotency: IdempotencyConfig,
+    pub retry: RetryConfig,
 }
 
 /// What only the engine uses.
@@ -388,6 +394,7 @@ impl Config {
             tls: options.tls.map(Tls::of).transpose()?,
             connections: Connections::of(&options.connections.unwrap_or_default()),
             cache: options.cache.unwrap_or_default(),
+            retry: options.retry.unwrap_or_default(),
         };
         config.check()?;
         Ok(config)
@@ -398,6 +405,7 @@ impl Config {
         self.connections.check()?;
         self.cache.check()?;
         self.idempotency.check()?;
+        self.retry.check()?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
@@ -682,6 +690,7 @@ impl Options {
             connections: other.connections,
             cache: other.cache,
             idempotency: other.idempotency,
+            retry: other.retry,
         }
     }
 }

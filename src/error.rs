@@ -101,6 +101,8 @@ pub struct Upstream {
     pub code: Option<String>,
     /// AWS's request id.
     pub request_id: Option<String>,
+    /// When it wants to be asked again; absent where it did not say.
+    pub retry_after: Option<Duration>,
 }
 
 /// A failed call: its cause, a text for people, and what the upstream said.
@@ -113,6 +115,11 @@ pub struct Error {
     pub upstream: Option<Box<Upstream>>,
     /// It is the outcome of an earlier call with the same idempotency key.
     pub replayed: bool,
+    /// The call may have been applied all the same, or may still be: the answer of an attempt of it
+    /// was lost. Only where a repeat is harmless; else the kind says so.
+    pub unsettled: bool,
+    /// How many attempts were made of the call; 0 where nobody counted.
+    pub attempts: u32,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -124,6 +131,8 @@ impl Error {
             message: message.into(),
             upstream: None,
             replayed: false,
+            unsettled: false,
+            attempts: 0,
         }
     }
 
@@ -319,5 +328,19 @@ impl Error {
             }
             _ => None,
         }
+    }
+
+    /// Says when the same call may succeed, where it may at all.
+    pub fn set_retry_after(&mut self, when: Duration) {
+        if let ErrorKind::Throttled { retry_after, .. } | ErrorKind::Unavailable { retry_after } =
+            &mut *self.kind
+        {
+            *retry_after = when;
+        }
+    }
+
+    /// What the upstream says of when it wants to be asked again.
+    pub fn hint(&self) -> Option<Duration> {
+        self.upstream.as_deref()?.retry_after
     }
 }

@@ -20,6 +20,7 @@ pub mod pages;
 pub mod pipeline;
 pub mod program;
 pub mod reload;
+pub mod retries;
 pub mod server;
 pub mod telemetry;
 pub mod upstream;

@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod identify;
 pub mod limit;
 pub mod observe;
+pub mod retry;
 pub mod validate;
 
 use tower::util::{BoxCloneSyncService, option_layer};
@@ -21,6 +22,7 @@ use crate::cache::Cache;
 use crate::error::Error;
 use crate::gateway::{Call, Pipeline, Reply};
 use crate::ledger::Ledger;
+use crate::retries::Retries;
 use crate::telemetry::Metrics;
 
 /// Layers that a pipeline may have or not. By default it has none of them.
@@ -28,6 +30,7 @@ use crate::telemetry::Metrics;
 pub struct Extras {
     pub cache: Option<Cache>,
     pub ledger: Option<Ledger>,
+    pub retries: Option<Retries>,
 }
 
 /// Builds the pipeline over `backend` without extras.
@@ -73,6 +76,8 @@ where
         .layer(option_layer(extras.cache.map(cache::CacheLayer::new)))
         // After the cache, which must know when a mutation begins; a read has no key.
         .layer(idempotency::IdempotencyLayer::new(extras.ledger))
+        // Innermost: only what was sent is sent again, and nobody else sees the attempts of a call.
+        .layer(option_layer(extras.retries.map(retry::RetryLayer::new)))
         .service(backend);
     BoxCloneSyncService::new(stack)
 }

@@ -22,6 +22,10 @@ struct Instruments {
     audit_lost: Counter<u64>,
     cache: Counter<u64>,
     cache_bytes: Gauge<u64>,
+    retries: Counter<u64>,
+    hedges: Counter<u64>,
+    circuit: Gauge<u64>,
+    circuit_refused: Counter<u64>,
     registry: Registry,
     /// Keeps the instruments alive.
     _provider: SdkMeterProvider,
@@ -78,6 +82,22 @@ impl Metrics {
             cache_bytes: meter
                 .u64_gauge("proton_gateway_cache_bytes")
                 .with_description("What the answers that are kept take, about.")
+                .build(),
+            retries: meter
+                .u64_counter("proton_gateway_retries")
+                .with_description("Failed attempts that could be repeated, by what came of that.")
+                .build(),
+            hedges: meter
+                .u64_counter("proton_gateway_hedges")
+                .with_description("Reads that were slow to be answered, by what came of asking twice.")
+                .build(),
+            circuit: meter
+                .u64_gauge("proton_gateway_circuit_state")
+                .with_description("The circuit of an upstream: 0 closed, 1 half-open, 2 open.")
+                .build(),
+            circuit_refused: meter
+                .u64_counter("proton_gateway_circuit_refused")
+                .with_description("Attempts that were not made since the circuit was open.")
                 .build(),
             registry,
             _provider: provider,
@@ -137,6 +157,28 @@ impl Metrics {
     /// Records what the answers take that are kept.
     pub fn cache_bytes(&self, bytes: u64) {
         self.0.cache_bytes.record(bytes, &[]);
+    }
+
+    /// Records what came of an attempt that failed and could be repeated.
+    pub fn retry(&self, outcome: &'static str) {
+        self.0.retries.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Records what came of asking for a read twice.
+    pub fn hedge(&self, outcome: &'static str) {
+        self.0.hedges.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Records the state of the circuit of the upstream of this name.
+    pub fn circuit(&self, upstream: &str, state: u64) {
+        let name = KeyValue::new("upstream", upstream.to_owned());
+        self.0.circuit.record(state, &[name]);
+    }
+
+    /// Records that the circuit of the upstream of this name refused an attempt.
+    pub fn circuit_refused(&self, upstream: &str) {
+        let name = KeyValue::new("upstream", upstream.to_owned());
+        self.0.circuit_refused.add(1, &[name]);
     }
 
     /// The page for Prometheus.

@@ -36,6 +36,8 @@ const REQUEST_ID: &str = "x-amzn-requestid";
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Tells another gateway, whose upstream we are, what AWS's code alone does not say.
 pub const REASON: &str = "x-proton-gateway-reason";
+/// How many attempts a failed call took, where there was more than one.
+const ATTEMPTS: &str = "x-proton-gateway-attempts";
 
 /// Answers AWS's SDKs. Clones share the gateway.
 #[derive(Clone)]
@@ -298,6 +300,9 @@ fn failure(error: &Error, request_id: &str) -> Response<Full<Bytes>> {
     headers.insert(REASON, HeaderValue::from_static(meaning.reason));
     if error.replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    if error.attempts > 1 {
+        headers.insert(ATTEMPTS, error.attempts.into());
     }
     response
 }

@@ -214,6 +214,9 @@ pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Stat
     if let Some(id) = &aws_request_id {
         facts.insert("aws_request_id".to_owned(), id.clone());
     }
+    if error.attempts > 1 {
+        facts.insert("attempts".to_owned(), error.attempts.to_string());
+    }
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, facts);
     match &*error.kind {
         ErrorKind::Invalid { violations, .. } => add_violations(&mut details, violations),

@@ -14,7 +14,7 @@ pub struct Outcome(Result<Reply>);
 pub fn is_final(outcome: &Result<Reply>) -> bool {
     match outcome {
         Ok(_) => true,
-        Err(error) => error.is_refusal() && !error.is_in_progress(),
+        Err(error) => error.is_refusal() && !error.is_in_progress() && !error.unsettled,
     }
 }
 
@@ -187,7 +187,7 @@ impl Refusal {
         match self.upstream_code {
             Some(code) => error.with_upstream(crate::error::Upstream {
                 code: Some(code),
-                request_id: None,
+                ..Default::default()
             }),
             None => error,
         }

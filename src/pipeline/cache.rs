@@ -245,13 +245,15 @@ fn is_certain(outcome: &Result<Reply>) -> bool {
     match outcome {
         Ok(_) => true,
         Err(error) => {
-            error.is_refusal()
+            let refused = error.is_refusal()
                 || matches!(
                     *error.kind,
                     ErrorKind::AccessDenied { .. }
                         | ErrorKind::Throttled { .. }
                         | ErrorKind::Unauthenticated { .. }
-                )
+                );
+            // An earlier attempt may still be applied.
+            refused && !error.unsettled
         }
     }
 }

@@ -138,7 +138,9 @@ where
         if call.request.repeatable() {
             let outcome = self.inner.oneshot(call.clone()).await;
             return match outcome {
-                Err(error) if again && error.is_taken() => Err(perhaps_applied(error)),
+                Err(error) if (again || error.unsettled) && error.is_taken() => {
+                    Err(perhaps_applied(error))
+                }
                 outcome => keep(&once, outcome).await,
             };
         }
@@ -151,7 +153,7 @@ where
         };
         if !may_be_applied(&error) {
             // What an earlier call was sent for may still arrive: what was known before it counts.
-            if !again && !error.is_refusal() {
+            if !again && !error.is_refusal() && !error.unsettled {
                 once.forget().await?;
             }
             return keep(&once, Err(error)).await;
@@ -243,6 +245,7 @@ fn replayed(call: &Call, outcome: &[u8]) -> Result<Reply> {
 /// Whether a call that ended so may be applied all the same. It may be what stands in its own way.
 fn may_be_applied(error: &Error) -> bool {
     error.is_in_progress()
+        || error.unsettled
         || matches!(
             *error.kind,
             ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded | ErrorKind::Internal

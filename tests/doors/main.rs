@@ -11,6 +11,7 @@ mod hoarding;
 mod identity;
 mod limits;
 mod redaction;
+mod retries;
 mod upstream;
 
 use std::sync::Arc;

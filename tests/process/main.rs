@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod drain;
+mod retries;
 mod secrets;
 
 use std::fs::{self, File};

@@ -108,6 +108,7 @@ impl World {
                 let extras = Extras {
                     cache,
                     ledger: Some(ledger.clone()),
+                    ..Extras::default()
                 };
                 let pipeline = pipeline::build_with(engine.clone(), metrics(), &guards, extras);
                 (Gateway::new(pipeline), engine.changes().clone())
@@ -132,6 +133,7 @@ impl World {
                 let extras = Extras {
                     cache,
                     ledger: Some(ledger.clone()),
+                    ..Extras::default()
                 };
                 let pipeline = pipeline::build_with(aws, metrics(), &guards, extras);
                 (Gateway::new(pipeline), changes)

@@ -361,6 +361,19 @@ async fn a_mutation_that_is_given_up_or_fails_leaves_nothing_kept_for_as_long_as
     }
 }
 
+/// The last attempt was refused, and an earlier one may still be applied.
+#[tokio::test(start_paused = true)]
+async fn a_refused_mutation_is_in_doubt_if_an_earlier_attempt_of_it_may_have_been_applied() {
+    for (unsettled, then) in [(true, "bypass"), (false, "miss")] {
+        let bench = Bench::new();
+        let mut refusal = Error::precondition("environment", "no");
+        refusal.unsettled = unsettled;
+        bench.next(Turn::Fail(refusal));
+        bench.send(update()).await.unwrap_err();
+        assert_eq!(bench.get().await, at(1, then), "{unsettled}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_sees_less_than_a_wait_has_told() {
     let bench = Bench::new();
