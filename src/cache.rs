@@ -143,6 +143,7 @@ impl Cache {
             // That of another request.
             upstream_request_id: None,
             served: Some(Served::new(Status::Hit, age)),
+            etag: entry.etag,
         }))
     }
 

@@ -17,6 +17,7 @@ use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::cache::demand::Demand;
 use crate::error::Error;
+use crate::etag::Expected;
 use crate::gateway::Door;
 use crate::server::Peer;
 use crate::upstream::UPSTREAM;
@@ -39,6 +40,8 @@ pub struct Arrival {
     pub upstream: Option<Arc<str>>,
     /// What the caller wants of the cache.
     pub demand: Demand,
+    /// Which state of what it changes the caller has seen.
+    pub expected: Expected,
     /// Who is at the other end of the connection.
     pub peer: Arc<Peer>,
     pub deadline: Instant,
@@ -72,6 +75,7 @@ impl Arrival {
                 .get(UPSTREAM)
                 .map(|name| Arc::from(String::from_utf8_lossy(name.as_bytes()))),
             demand: Demand::of(headers),
+            expected: Expected::of(headers),
             peer: extensions.get().cloned().unwrap_or_default(),
             deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),

@@ -16,6 +16,7 @@ use crate::cache::demand::{Demand, Served};
 use crate::edge::budget::Budget;
 use crate::edge::{Arrival, status};
 use crate::error::{Error, Result};
+use crate::etag::{ETAG, Etag, Expected};
 use crate::server::Peer;
 use crate::upstream::Identity;
 
@@ -50,6 +51,8 @@ pub struct Call {
     pub upstream: Option<Arc<str>>,
     /// What the caller wants of the cache.
     pub demand: Demand,
+    /// Which state of what it changes the caller has seen.
+    pub expected: Expected,
     /// Which policies let it pass; for the record.
     pub decision: Decided,
     /// As whom the upstream is asked; settled on the way.
@@ -71,6 +74,7 @@ impl Call {
             principal: Arc::clone(&arrival.principal),
             upstream: arrival.upstream.clone(),
             demand: arrival.demand,
+            expected: arrival.expected,
             decision: Decided::default(),
             identity: None,
             peer: Arc::clone(&arrival.peer),
@@ -88,6 +92,8 @@ pub struct Reply {
     pub upstream_request_id: Option<String>,
     /// Whence it came, where answers are kept.
     pub served: Option<Served>,
+    /// Which state of its resource it shows, where it shows one whole.
+    pub etag: Option<Etag>,
 }
 
 /// What calls go through; see [`crate::pipeline`].
@@ -133,7 +139,10 @@ impl Gateway {
         arrival: &Arrival,
     ) -> Result<Admission> {
         let rpc = Rpc::of(rpc).ok_or_else(|| Error::internal("an rpc is not in the contract"))?;
-        self.guards.admit(rpc, request, arrival).await
+        let admission = self.guards.admit(rpc, request, arrival).await?;
+        // A stream is held to no state that its caller has seen.
+        arrival.expected.check(None)?;
+        Ok(admission)
     }
 
     /// What the requests of all doors may take.
@@ -156,16 +165,19 @@ impl Gateway {
         let call = Call::new(message.into_request(), Door::Grpc, &arrival);
         let operation = call.operation;
         let outcome = self.call(call).await.and_then(|reply| {
-            let (id, served) = (reply.upstream_request_id, reply.served);
+            let (id, served, etag) = (reply.upstream_request_id, reply.served, reply.etag);
             T::from_response(reply.response)
-                .map(|response| (response, id, served))
+                .map(|response| (response, id, served, etag))
                 .ok_or_else(|| Error::internal("the backend answered another operation"))
         });
         match outcome {
-            Ok((response, upstream_request_id, served)) => {
+            Ok((response, upstream_request_id, served, etag)) => {
                 let mut response = tonic::Response::new(response);
                 if let Some(id) = upstream_request_id.and_then(|id| id.parse().ok()) {
                     response.metadata_mut().insert(status::AWS_REQUEST_ID, id);
+                }
+                if let Some(etag) = etag.and_then(|etag| etag.to_string().parse().ok()) {
+                    response.metadata_mut().insert(ETAG, etag);
                 }
                 for (name, value) in served.iter().flat_map(Served::headers) {
                     if let Ok(value) = value.parse() {

@@ -121,6 +121,7 @@ async fn updated(_: Call) -> Result<Reply> {
         response: Response::UpdateServiceInstance(pb::UpdateServiceInstanceResponse::default()),
         upstream_request_id: Some("aws-1".to_owned()),
         served: None,
+        etag: None,
     })
 }
 

@@ -148,6 +148,7 @@ impl Service<Call> for Aws {
                     response: answer.response,
                     upstream_request_id: answer.request_id,
                     served: None,
+                    etag: None,
                 })
                 .map_err(|error| failure::of_operation(error, operation, repeatable))
         })

@@ -53,6 +53,7 @@ use crate::cache::coherence::Coherence;
 use crate::changes::Changes;
 use crate::clock::{Clock, epoch_millis};
 use crate::error::{Error, Result};
+use crate::etag::Condition;
 use crate::gateway::{Call, Reply};
 
 /// How long a task that failed is left alone before it is tried again.
@@ -245,17 +246,26 @@ impl Engine {
     }
 
     async fn answer(self, call: Call) -> Result<Reply> {
+        let condition = Condition::of(&call);
         let request = call.request;
         let response = if call.operation.policy().idempotency == Idempotency::Read {
             let cx = self.context();
             self.store.read(move |tx| route(tx, &cx, request)).await?
         } else {
-            self.write(move |tx, cx| route(tx, cx, request)).await?
+            self.write(move |tx, cx| {
+                if let Some(condition) = condition {
+                    // In the same transaction: nobody changes it in between.
+                    condition.check(&route(tx, cx, condition.read.clone())?)?;
+                }
+                route(tx, cx, request)
+            })
+            .await?
         };
         Ok(Reply {
             response,
             upstream_request_id: None,
             served: None,
+            etag: None,
         })
     }
 

@@ -10,12 +10,15 @@ use super::{Key, Read};
 use crate::api::{Cache as Class, Response};
 use crate::config::cache::CacheConfig;
 use crate::error::Result;
+use crate::etag::Etag;
 use crate::gateway::Reply;
 
 /// What an entry takes besides its answer.
 const OVERHEAD: usize = 512;
 
 pub struct Entry {
+    /// Which state of its resource the answer shows.
+    pub etag: Option<Etag>,
     /// Absent where a read saw what is not kept: what began before it is not kept either.
     pub outcome: Option<Result<Response>>,
     pub mark: u64,
@@ -29,6 +32,7 @@ pub struct Entry {
 impl Entry {
     /// What is kept of a read; absent where it says nothing of what it read.
     pub fn of(read: &Read, outcome: &Result<Reply>, config: &CacheConfig) -> Option<Self> {
+        let etag = outcome.as_ref().ok().and_then(|reply| reply.etag);
         let (outcome, span, size) = match outcome {
             Ok(reply) => {
                 let json = reply.response.to_json();
@@ -56,6 +60,7 @@ impl Entry {
         // Twice: a message has more room than its text.
         let weight = OVERHEAD + read.key.request.len() + 2 * size;
         Some(Self {
+            etag,
             outcome,
             mark: read.mark,
             began: read.began,

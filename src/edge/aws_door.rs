@@ -22,6 +22,7 @@ use crate::api::{self, Operation};
 use crate::auth::{self, Authenticator, Identified};
 use crate::cache::demand::Served;
 use crate::error::{Error, ErrorKind};
+use crate::etag::Etag;
 use crate::gateway::{Call, Door, Gateway, Reply};
 use crate::server::Unknown;
 
@@ -258,6 +259,7 @@ fn content_type(headers: &HeaderMap) -> Result<(), Error> {
 fn success(reply: &Reply, request_id: &str) -> Response<Full<Bytes>> {
     let id = reply.upstream_request_id.as_deref().unwrap_or(request_id);
     let mut response = respond(StatusCode::OK, &reply.response.to_json(), id);
+    add_etag(response.headers_mut(), reply.etag);
     for (name, value) in reply.served.iter().flat_map(Served::headers) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
@@ -291,7 +293,16 @@ fn failure(error: &Error, request_id: &str) -> Response<Full<Bytes>> {
         headers.insert("x-amzn-errortype", exception);
     }
     headers.insert(REASON, HeaderValue::from_static(meaning.reason));
+    add_etag(headers, error.current_version());
     response
+}
+
+/// HTTP has etags in quotation marks.
+fn add_etag(headers: &mut HeaderMap, etag: Option<Etag>) {
+    let value = etag.map(|etag| HeaderValue::from_str(&format!("\"{etag}\"")));
+    if let Some(Ok(value)) = value {
+        headers.insert(header::ETAG, value);
+    }
 }
 
 fn respond(code: StatusCode, body: &Value, request_id: &str) -> Response<Full<Bytes>> {

@@ -13,6 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::REQUEST_ID;
 use crate::api::Operation;
 use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Violation};
+use crate::etag::ETAG;
 
 /// The domain of all our reasons.
 pub const DOMAIN: &str = "proton-gateway";
@@ -74,6 +75,9 @@ pub fn meaning(kind: &ErrorKind) -> Meaning {
                 Code::FailedPrecondition,
                 "ConflictException",
             ),
+            ConflictReason::Stale { .. } => {
+                ("VERSION_MISMATCH", Code::Aborted, "ConflictException")
+            }
         },
         ErrorKind::Unauthenticated { exception } => {
             ("UNAUTHENTICATED", Code::Unauthenticated, *exception)
@@ -212,6 +216,9 @@ pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Stat
     let aws_request_id = upstream.and_then(|upstream| upstream.request_id.as_deref().map(fact));
     if let Some(id) = &aws_request_id {
         facts.insert("aws_request_id".to_owned(), id.clone());
+    }
+    if let Some(etag) = error.current_version() {
+        facts.insert(ETAG.to_owned(), etag.to_string());
     }
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, facts);
     match &*error.kind {

@@ -46,6 +46,7 @@ fn pipeline(metrics: Metrics) -> Pipeline {
             response: Response::GetEnvironment(pb::GetEnvironmentResponse::default()),
             upstream_request_id: None,
             served: None,
+            etag: None,
         })
     });
     build(backend, metrics, &Guards::default())

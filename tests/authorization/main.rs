@@ -61,6 +61,7 @@ impl Guarded {
                     response,
                     upstream_request_id: None,
                     served: None,
+                    etag: None,
                 })
             }
         });

@@ -64,6 +64,7 @@ impl World {
                 response: environment(),
                 upstream_request_id: None,
                 served: None,
+                etag: None,
             }))
         });
         let metrics = Metrics::new().unwrap();

@@ -41,6 +41,7 @@ fn gateway(limits: &str) -> Gateway {
             response,
             upstream_request_id: None,
             served: None,
+            etag: None,
         })
     });
     let metrics = Metrics::new().unwrap();

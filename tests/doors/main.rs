@@ -42,6 +42,7 @@ fn gateway_within(outcome: Result<Response, Error>, budget: Budget) -> Gateway {
                 response,
                 upstream_request_id: None,
                 served: None,
+                etag: None,
             })
         }
     });

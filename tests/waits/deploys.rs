@@ -390,6 +390,7 @@ fn answers_late(error: Error) -> Client {
                 response,
                 upstream_request_id: None,
                 served: None,
+                etag: None,
             })
         }
     });

@@ -168,6 +168,7 @@ fn scripted(token: fn(usize) -> String) -> (Client, Arc<AtomicUsize>) {
                 ),
                 upstream_request_id: None,
                 served: None,
+                etag: None,
             })
         }
     });

@@ -80,6 +80,7 @@ impl Upstream {
                         }),
                         upstream_request_id: None,
                         served: None,
+                        etag: None,
                     });
                 }
                 upstream.polls.fetch_add(1, Ordering::SeqCst);
@@ -96,6 +97,7 @@ impl Upstream {
                     }),
                     upstream_request_id: None,
                     served: None,
+                    etag: None,
                 })
             }
         });

@@ -76,6 +76,7 @@ impl Upstream {
             response,
             upstream_request_id: Some("aws-1".to_owned()),
             served: None,
+            etag: None,
         })
     }
 }
