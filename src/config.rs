@@ -10,6 +10,7 @@ pub mod authorization;
 pub mod cache;
 pub mod connections;
 pub mod limits;
+pub mod order;
 pub mod tls;
 mod upstreams;
 pub mod waits;
@@ -32,6 +33,7 @@ use self::cache::CacheConfig;
 pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
 use self::limits::Limits;
+use self::order::OrderConfig;
 pub use self::tls::Tls;
 use self::tls::{ClientCertificates, TlsOptions};
 pub use self::upstreams::{AssumeRole, NamedUpstream};
@@ -143,6 +145,9 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub cache: Option<CacheConfig>,
+    /// File only.
+    #[arg(skip)]
+    pub order: Option<OrderConfig>,
 }
 
 /// Who answers calls.
@@ -270,6 +275,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     pub connections: Connections,
     pub cache: CacheConfig,
+    pub order: OrderConfig,
 }
 
 /// What only the engine uses.
@@ -372,6 +378,7 @@ impl Config {
             tls: options.tls.map(Tls::of).transpose()?,
             connections: Connections::of(&options.connections.unwrap_or_default()),
             cache: options.cache.unwrap_or_default(),
+            order: options.order.unwrap_or_default(),
         };
         config.check()?;
         Ok(config)
@@ -381,6 +388,7 @@ impl Config {
         self.check_listeners()?;
         self.connections.check()?;
         self.cache.check()?;
+        self.order.check()?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
@@ -660,6 +668,7 @@ impl Options {
             tls: other.tls,
             connections: other.connections,
             cache: other.cache,
+            order: other.order,
         }
     }
 }

@@ -5,10 +5,13 @@
 pub mod audit;
 pub mod authorize;
 pub mod cache;
+pub mod condition;
 pub mod deadline;
 pub mod identify;
 pub mod limit;
 pub mod observe;
+pub mod order;
+pub mod subject;
 pub mod validate;
 
 use tower::util::{BoxCloneSyncService, option_layer};
@@ -24,6 +27,9 @@ use crate::telemetry::Metrics;
 #[derive(Clone, Default)]
 pub struct Extras {
     pub cache: Option<Cache>,
+    /// Who compares versions: this pipeline, or the backend.
+    pub compared: condition::Compared,
+    pub order: Option<order::Order>,
 }
 
 /// Builds the pipeline over `backend` without extras.
@@ -65,8 +71,14 @@ where
         .layer(identify::IdentifyLayer::new(guards.identities.clone()))
         // Before the backend: a request that the model forbids never reaches it.
         .layer(validate::ValidateLayer)
+        // Before the cache's mark: while one waits, nothing that it may touch would be kept. Before
+        // the condition: the version is compared when it is a mutation's turn.
+        .layer(option_layer(extras.order.map(order::OrderLayer::new)))
         // After all that may refuse a call: who gets what is kept could have read it.
         .layer(option_layer(extras.cache.map(cache::CacheLayer::new)))
+        // After the cache: what is kept has its version already, and a version is compared with what
+        // the backend says now. Before what repeats: a repeat is not compared with what it has done.
+        .layer(condition::ConditionLayer::new(extras.compared))
         .service(backend);
     BoxCloneSyncService::new(stack)
 }

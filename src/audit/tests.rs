@@ -91,6 +91,7 @@ fn call(request: Request) -> Call {
         principal: Arc::new(principal),
         upstream: None,
         demand: Default::default(),
+        expected: Default::default(),
         identity: None,
         decision: Default::default(),
         peer: Arc::new(peer),

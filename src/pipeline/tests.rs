@@ -27,6 +27,7 @@ fn call(name: &str, deadline: Instant) -> Call {
         principal: Principal::anonymous(),
         upstream: None,
         demand: Default::default(),
+        expected: Default::default(),
         identity: None,
         decision: Default::default(),
         peer: Arc::default(),

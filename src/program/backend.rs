@@ -13,6 +13,8 @@ use crate::clock::SystemClock;
 use crate::config::{Config, EngineConfig};
 use crate::edge::health::Health;
 use crate::gateway::Pipeline;
+use crate::pipeline::condition::Compared;
+use crate::pipeline::order::Order;
 use crate::pipeline::{self, Extras};
 use crate::telemetry::Metrics;
 
@@ -32,7 +34,11 @@ pub async fn open(
             let aws = forwarding(config, metrics).await;
             let changes = aws.changes().clone();
             let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
-            let extras = Extras { cache };
+            let extras = Extras {
+                cache,
+                order: Order::new(&config.order, &changes),
+                ..Extras::default()
+            };
             let pipeline = pipeline::build_with(aws, metrics.clone(), guards, extras);
             Ok((pipeline, changes))
         }
@@ -40,7 +46,11 @@ pub async fn open(
             let engine = embedded(config, own, health, parts)?;
             let changes = engine.changes().clone();
             let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
-            let extras = Extras { cache };
+            let extras = Extras {
+                cache,
+                compared: Compared::Within,
+                order: Order::new(&config.order, &changes),
+            };
             let pipeline = pipeline::build_with(engine, metrics.clone(), guards, extras);
             Ok((pipeline, changes))
         }

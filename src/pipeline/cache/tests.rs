@@ -107,7 +107,10 @@ impl Bench {
         });
         let metrics = Metrics::new().unwrap();
         let cache = Cache::new(&config, coherence, metrics.clone());
-        let extras = crate::pipeline::Extras { cache };
+        let extras = crate::pipeline::Extras {
+            cache,
+            ..Default::default()
+        };
         let pipeline = crate::pipeline::build_with(backend, metrics.clone(), guards, extras);
         Self {
             upstream,
