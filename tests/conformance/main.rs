@@ -11,6 +11,7 @@ mod account_settings;
 mod client_token;
 mod component;
 mod component_update;
+mod condition;
 mod deployment;
 mod environment;
 mod environment_account_connection;
