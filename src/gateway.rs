@@ -2,19 +2,19 @@
 //! and the same path for both doors.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tonic::Status;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::admission::{Admission, Guards};
-use crate::api::{Operation, Request, Response, Rpc, Typed};
+use crate::api::{Class, Operation, Request, Response, Rpc, Typed};
 use crate::auth::Principal;
 use crate::auth::policy::Decided;
 use crate::cache::demand::{Demand, Served};
 use crate::edge::budget::Budget;
-use crate::edge::{Arrival, status};
+use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
 use crate::error::{Error, Result};
 use crate::etag::{ETAG, Etag, Expected};
 use crate::server::Peer;
@@ -105,6 +105,8 @@ pub struct Gateway {
     pipeline: Pipeline,
     budget: Budget,
     guards: Guards,
+    /// The longest deadline that callers may set for mutations.
+    longest: Duration,
 }
 
 impl Gateway {
@@ -118,6 +120,20 @@ impl Gateway {
             pipeline,
             budget,
             guards: Guards::default(),
+            longest: DEFAULT_DEADLINE,
+        }
+    }
+
+    /// The same, where callers may set a later deadline for mutations.
+    pub fn lasting(self, longest: Duration) -> Self {
+        Self { longest, ..self }
+    }
+
+    /// Takes over the deadline that the caller of a mutation has set.
+    pub fn extend(&self, arrival: &mut Arrival, rpc: impl FnOnce() -> Option<&'static Rpc>) {
+        let more = self.longest > DEFAULT_DEADLINE;
+        if more && rpc().is_some_and(|rpc| rpc.class == Class::Write) {
+            arrival.last(self.longest);
         }
     }
 

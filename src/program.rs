@@ -86,7 +86,9 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let opened = backend::open(&config, &metrics, &guards, &health, &mut parts);
     let (pipeline, changes) = opened.await?;
     let (audit, authorizer) = (guards.audit.clone(), guards.authorizer.clone());
-    let gateway = Gateway::new(pipeline).guarded_by(guards);
+    let gateway = Gateway::new(pipeline)
+        .guarded_by(guards)
+        .lasting(config.order.longest_mutation());
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
         None => Key::random(),

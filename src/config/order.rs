@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, LONGEST_SPAN, Span, invalid};
+use crate::edge::DEFAULT_DEADLINE;
 
 /// The most calls that may wait.
 const MOST: usize = 100_000;
@@ -34,6 +35,15 @@ impl Default for OrderConfig {
 }
 
 impl OrderConfig {
+    /// The longest deadline that a caller may set for a mutation: it may wait, and takes its time
+    /// after that.
+    pub fn longest_mutation(&self) -> Duration {
+        match self.enabled {
+            true => self.wait.0 + DEFAULT_DEADLINE,
+            false => DEFAULT_DEADLINE,
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         for (name, count) in [("order.queue", self.queue), ("order.total", self.total)] {
             if !(1..=MOST).contains(&count) {

@@ -94,6 +94,8 @@ impl AwsDoor {
         )
         .await
         .unwrap_or_else(|_| Err(Error::unreadable("the body did not come in time")))?;
+        self.gateway
+            .extend(arrival, || Some(request.operation().rpc()));
         let call = Call::new(request, Door::Aws, arrival);
         self.gateway.call(call).await
     }

@@ -19,6 +19,7 @@ use crate::config::order::OrderConfig;
 use crate::error::{Error, Result};
 use crate::etag;
 use crate::gateway::{Call, Reply};
+use crate::server::Shutdown;
 
 /// How long a mutation that was refused rests at least, whatever is published.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -32,16 +33,18 @@ const MARGIN: Duration = Duration::from_millis(500);
 pub struct Order {
     lines: Lines,
     changes: Changes,
+    shutdown: Shutdown,
     wait: Duration,
 }
 
 impl Order {
     /// Lines whose waiters are woken by what is published in `changes`; absent where nobody is to
-    /// wait.
-    pub fn new(config: &OrderConfig, changes: &Changes) -> Option<Self> {
+    /// wait. When the program stops, nobody waits any more.
+    pub fn new(config: &OrderConfig, changes: &Changes, shutdown: &Shutdown) -> Option<Self> {
         config.enabled.then(|| Self {
             lines: Lines::new(config.queue, config.total),
             changes: changes.clone(),
+            shutdown: shutdown.clone(),
             wait: config.wait.0,
         })
     }
@@ -51,6 +54,14 @@ impl Order {
         let now = Instant::now();
         let left = Instant::from_std(call.deadline).saturating_duration_since(now);
         now + self.wait.min(left - MARGIN.min(left / 10))
+    }
+
+    /// What comes of `future`, if it comes while a call may wait.
+    async fn while_waiting<F: Future>(&self, end: Instant, future: F) -> Option<F::Output> {
+        tokio::select! {
+            outcome = timeout_at(end, future) => outcome.ok(),
+            () = self.shutdown.clone().told() => None,
+        }
     }
 }
 
@@ -121,10 +132,10 @@ where
     let Some(mut place) = order.lines.enter(key) else {
         return Err(crowded(&call));
     };
-    match timeout_at(end, place.turn()).await {
-        Ok(Turn::Yours) => {}
-        Ok(Turn::Never) => return Err(crowded(&call)),
-        Err(_) => return Err(not_its_turn(&call, came.elapsed())),
+    match order.while_waiting(end, place.turn()).await {
+        Some(Turn::Yours) => {}
+        Some(Turn::Never) => return Err(crowded(&call)),
+        None => return Err(not_its_turn(&call, came.elapsed())),
     }
     let name = call.request.name();
     // Before the first attempt, so that no change is missed after it.
@@ -154,7 +165,7 @@ where
             // Late or not: it is tried again.
             let _ = timeout(POLL - PAUSE, changed).await;
         };
-        if timeout_at(end, rest).await.is_err() {
+        if order.while_waiting(end, rest).await.is_none() {
             return Err(waited(refused, came.elapsed()));
         }
     }

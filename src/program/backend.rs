@@ -36,7 +36,7 @@ pub async fn open(
             let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
             let extras = Extras {
                 cache,
-                order: Order::new(&config.order, &changes),
+                order: Order::new(&config.order, &changes, &parts.shutdown),
                 ..Extras::default()
             };
             let pipeline = pipeline::build_with(aws, metrics.clone(), guards, extras);
@@ -49,7 +49,7 @@ pub async fn open(
             let extras = Extras {
                 cache,
                 compared: Compared::Within,
-                order: Order::new(&config.order, &changes),
+                order: Order::new(&config.order, &changes, &parts.shutdown),
             };
             let pipeline = pipeline::build_with(engine, metrics.clone(), guards, extras);
             Ok((pipeline, changes))

@@ -180,12 +180,12 @@ crate::conformance! {
     }
 
     async fn a_service_has_one_version_with_its_pipeline(world) {
-        service_fixtures::platform(world).await;
         service_fixtures::shop(world).await;
         world.settle().await;
         let read = || pb::GetServiceRequest { name: "shop".to_owned() };
         let old = etag(world, read()).await;
-        let update = || service_fixtures::update_pipeline("shop", service_fixtures::service_spec());
+        let spec = || service_fixtures::web_spec("make check", &[]).replace("instances:\n", "");
+        let update = || service_fixtures::update_pipeline("shop", spec());
         let (_, made) = world.expecting(update(), Expected::This(old)).await.unwrap();
         // It answers with the pipeline alone.
         assert_eq!(made, None);
@@ -207,7 +207,6 @@ crate::conformance! {
 
     /// Whether the engine is asked itself, or over the wire.
     async fn a_state_has_the_same_version_however_it_was_read(world) {
-        service_fixtures::platform(world).await;
         service_fixtures::shop(world).await;
         let connection = requested(world, "elsewhere").await;
         repository(world, REPOSITORY).await;
@@ -216,14 +215,14 @@ crate::conformance! {
         let deployment = environment.last_attempted_deployment_id().to_owned();
         let template = environment.template_name().to_owned();
         let instances = service_fixtures::instances(world, "shop").await;
-        let instance = instances.first().unwrap().rsplit('/').next().unwrap().to_owned();
+        let instance = instances.first().unwrap();
         let name = "shop".to_owned();
         let reads = [
             which_environment(environment.name()).into_request(),
             pb::GetEnvironmentTemplateRequest { name: template.clone() }.into_request(),
             which_environment_version(&template, "1.0").into_request(),
             pb::GetServiceRequest { name }.into_request(),
-            service_fixtures::get_instance("shop", &instance).into_request(),
+            service_fixtures::get_instance("shop", instance).into_request(),
             pb::GetDeploymentRequest { id: deployment, ..Default::default() }.into_request(),
             pb::GetEnvironmentAccountConnectionRequest { id: connection }.into_request(),
             pb::GetRepositoryRequest {

@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod redaction;
 mod upstream;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,9 @@ fn environment() -> Response {
     })
 }
 
+/// The version of a resource that has been changed.
+const CURRENT: &str = "AAECAwQFBgcICQoLDA0ODw";
+
 /// One error of each cause.
 fn causes() -> Vec<Error> {
     let invalid = |reason| ErrorKind::Invalid {
@@ -97,6 +101,9 @@ fn causes() -> Vec<Error> {
         conflict(ConflictReason::InProgress),
         conflict(ConflictReason::AlreadyExists),
         conflict(ConflictReason::Precondition),
+        conflict(ConflictReason::Stale {
+            current: Some(CURRENT.parse().unwrap()),
+        }),
         ErrorKind::AccessDenied {
             origin: Origin::Gateway,
         },

@@ -110,7 +110,7 @@ impl World {
                 let extras = Extras {
                     cache,
                     compared: Compared::Within,
-                    order: Order::new(order, engine.changes()),
+                    order: Order::new(order, engine.changes(), &shutdown),
                 };
                 let pipeline = pipeline::build_with(engine.clone(), metrics(), &guards, extras);
                 (Gateway::new(pipeline), engine.changes().clone())
@@ -134,7 +134,7 @@ impl World {
                 let cache = Cache::new(cache, Coherence::observed(), metrics());
                 let extras = Extras {
                     cache,
-                    order: Order::new(order, &changes),
+                    order: Order::new(order, &changes, &shutdown),
                     ..Extras::default()
                 };
                 let pipeline = pipeline::build_with(aws, metrics(), &guards, extras);

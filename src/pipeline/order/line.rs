@@ -113,7 +113,7 @@ impl Lines {
 impl Place {
     /// Waits until it is this one's turn.
     pub async fn turn(&mut self) -> Turn {
-        match &mut self.turn {
+        match self.turn.take() {
             // Its sender is dropped only with the line itself.
             Some(turn) => turn.await.unwrap_or(Turn::Never),
             None => Turn::Yours,

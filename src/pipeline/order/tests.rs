@@ -63,6 +63,7 @@ struct Bench {
     upstream: Arc<Mutex<Upstream>>,
     changes: Changes,
     order: Order,
+    stop: tokio::sync::watch::Sender<bool>,
     pipeline: Pipeline,
 }
 
@@ -75,7 +76,8 @@ impl Bench {
         };
         set(&mut config);
         let changes = Changes::default();
-        let order = Order::new(&config, &changes).unwrap();
+        let (stop, shutdown) = Shutdown::channel();
+        let order = Order::new(&config, &changes, &shutdown).unwrap();
         let upstream = Arc::new(Mutex::new(Upstream {
             running: vec!["prod".to_owned()],
             ..Upstream::default()
@@ -103,6 +105,7 @@ impl Bench {
             upstream,
             changes,
             order,
+            stop,
             pipeline: build_with(backend, metrics, &Guards::default(), extras),
         }
     }
@@ -378,8 +381,21 @@ async fn a_version_is_compared_when_it_is_the_mutations_turn() {
     assert_eq!(bench.applied(), ["a"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn when_the_program_stops_nobody_waits_any_more() {
+    let bench = Bench::new(|_| {});
+    let sent = bench.all(&["a", "b"]).await;
+    let began = Instant::now();
+    bench.stop.send(true).unwrap();
+    for sent in sent {
+        refused(Some(sent.await));
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
 #[test]
 fn nobody_waits_unless_it_is_asked_for() {
-    let order = Order::new(&OrderConfig::default(), &Changes::default());
+    let (_stop, shutdown) = Shutdown::channel();
+    let order = Order::new(&OrderConfig::default(), &Changes::default(), &shutdown);
     assert!(order.is_none());
 }
