@@ -19,6 +19,7 @@ mod environment_template;
 mod environment_template_version;
 mod environment_update;
 mod notification;
+mod order;
 mod platform_fixtures;
 mod quota;
 mod repository;
