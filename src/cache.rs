@@ -24,6 +24,7 @@ pub use self::flights::{Flight, Landed, Takeoff};
 use crate::api::{Cache as Class, Framed, Operation, Request, Response};
 use crate::config::cache::CacheConfig;
 use crate::error::Result;
+use crate::etag::Etag;
 use crate::gateway::{Call, Reply};
 use crate::telemetry::Metrics;
 use crate::upstream::Identity;
@@ -66,6 +67,14 @@ impl Read {
     pub fn began(&self) -> Instant {
         self.began
     }
+}
+
+/// What is kept for a read.
+pub struct Found {
+    /// As it is sent.
+    pub outcome: Result<Framed>,
+    pub served: Served,
+    pub etag: Option<Etag>,
 }
 
 /// The cache. Clones share it.
@@ -147,8 +156,8 @@ impl Cache {
 
     /// What is kept for a read.
     pub fn look_up(&self, read: &Read, demand: Demand) -> Option<Result<Reply>> {
-        let (outcome, served) = self.look_up_framed(read, demand)?;
-        Self::reply(read, outcome, served)
+        let found = self.look_up_framed(read, demand)?;
+        Self::reply(read, found)
     }
 
     /// What was kept for a read, and is past its time, as far as that goes on an error.
@@ -169,15 +178,30 @@ impl Cache {
             return None;
         }
         let outcome = entry.outcome.clone()?;
-        Self::reply(read, outcome, Served::new(Status::Stale, age))
+        let served = Served::new(Status::Stale, age);
+        let etag = entry.etag;
+        Self::reply(
+            read,
+            Found {
+                outcome,
+                served,
+                etag,
+            },
+        )
     }
 
-    fn reply(read: &Read, outcome: Result<Framed>, served: Served) -> Option<Result<Reply>> {
+    fn reply(read: &Read, found: Found) -> Option<Result<Reply>> {
+        let Found {
+            outcome,
+            served,
+            etag,
+        } = found;
         let reply = |frame: Framed| {
             let response = Response::decode(read.operation, frame.message());
             // Without an id of the upstream's: it is that of another request.
             response.map(|response| Reply {
                 served: Some(served),
+                etag,
                 ..Reply::new(response)
             })
         };
@@ -189,14 +213,18 @@ impl Cache {
     }
 
     /// The same, as it is sent.
-    pub fn look_up_framed(&self, read: &Read, demand: Demand) -> Option<(Result<Framed>, Served)> {
+    pub fn look_up_framed(&self, read: &Read, demand: Demand) -> Option<Found> {
         let entry = self.0.kept.get(&read.key)?;
         let age = read.began.saturating_duration_since(entry.began);
         if entry.mark != read.mark || read.began >= entry.until || !demand.takes(age) {
             return None;
         }
         let outcome = entry.outcome.clone()?;
-        Some((outcome, Served::new(Status::Hit, age)))
+        Some(Found {
+            outcome,
+            served: Served::new(Status::Hit, age),
+            etag: entry.etag,
+        })
     }
 
     /// Finds a read of the same under way that is good enough, or begins one.

@@ -11,6 +11,7 @@ pub mod cache;
 pub mod connections;
 pub mod idempotency;
 pub mod limits;
+pub mod order;
 pub mod retry;
 pub mod tls;
 mod upstreams;
@@ -35,6 +36,7 @@ pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
 use self::idempotency::IdempotencyConfig;
 use self::limits::Limits;
+use self::order::OrderConfig;
 use self::retry::RetryConfig;
 pub use self::tls::Tls;
 use self::tls::{ClientCertificates, TlsOptions};
@@ -154,6 +156,9 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub retry: Option<RetryConfig>,
+    /// File only.
+    #[arg(skip)]
+    pub order: Option<OrderConfig>,
 }
 
 /// Who answers calls.
@@ -286,6 +291,7 @@ pub struct Config {
     pub cache: CacheConfig,
     pub idempotency: IdempotencyConfig,
     pub retry: RetryConfig,
+    pub order: OrderConfig,
 }
 
 /// What only the engine uses.
@@ -395,6 +401,7 @@ impl Config {
             connections: Connections::of(&options.connections.unwrap_or_default()),
             cache: options.cache.unwrap_or_default(),
             retry: options.retry.unwrap_or_default(),
+            order: options.order.unwrap_or_default(),
         };
         config.check()?;
         Ok(config)
@@ -406,6 +413,7 @@ impl Config {
         self.cache.check()?;
         self.idempotency.check()?;
         self.retry.check()?;
+        self.order.check()?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
@@ -691,6 +699,7 @@ impl Options {
             cache: other.cache,
             idempotency: other.idempotency,
             retry: other.retry,
+            order: other.order,
         }
     }
 }

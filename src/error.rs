@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::etag::Etag;
+
 /// One broken rule of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -43,6 +45,11 @@ pub enum ConflictReason {
     AlreadyExists,
     /// Something else has to be changed first.
     Precondition,
+    /// It is not as the caller has seen it any more.
+    Stale {
+        /// As it is now; absent where that is not told.
+        current: Option<Etag>,
+    },
 }
 
 /// Who refused, where both the gateway and the upstream could have.
@@ -250,6 +257,21 @@ impl Error {
         )
     }
 
+    /// `subject` has been changed since its caller has seen it; nothing was changed by this call.
+    pub fn stale(subject: impl Into<String>, current: Option<Etag>) -> Self {
+        let subject = subject.into();
+        let message = format!(
+            "{subject} is not as it was when the expected version was read, and nothing was changed; read it again"
+        );
+        Self::new(
+            ErrorKind::Conflict {
+                reason: ConflictReason::Stale { current },
+                subject,
+            },
+            message,
+        )
+    }
+
     /// A quota of semantics §3.3 is used up.
     pub fn quota(quota: impl Into<String>, limit: u64) -> Self {
         let quota = quota.into();
@@ -294,7 +316,18 @@ impl Error {
         )
     }
 
-    /// Whether work on the resource is under way that will end by itself.
+    /// The version of the resource that is not the expected one.
+    pub fn current_version(&self) -> Option<Etag> {
+        match &*self.kind {
+            ErrorKind::Conflict {
+                reason: ConflictReason::Stale { current },
+                ..
+            } => *current,
+            _ => None,
+        }
+    }
+
+    /// Whether work that is under way stands in the way, and nothing was changed.
     pub fn is_in_progress(&self) -> bool {
         matches!(
             *self.kind,

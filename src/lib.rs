@@ -13,6 +13,7 @@ pub mod config;
 pub mod deploy;
 pub mod edge;
 pub mod error;
+pub mod etag;
 pub mod gateway;
 pub mod ledger;
 pub mod limits;

@@ -99,7 +99,8 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         .guarded_by(guards)
         .with_ledger(ledger)
         .with_cache(cache)
-        .with_hits(hits);
+        .with_hits(hits)
+        .lasting(config.order.longest_mutation());
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
         None => Key::random(),

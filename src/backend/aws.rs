@@ -150,8 +150,9 @@ impl Service<Call> for Aws {
             let name = if mutates { call.request.name() } else { None };
             // Large, and not needed on the stack of every caller.
             let outcome = Box::pin(sdk::forward(&client, settings, call.request)).await;
-            if let Some(name) = name {
-                // Whatever came of it: an outcome may be unknown.
+            let refused = outcome.as_ref().is_err_and(Error::is_refusal);
+            if let Some(name) = name.filter(|_| !refused) {
+                // Whatever else came of it: an outcome may be unknown.
                 changes.publish(&name);
             }
             if let Some(place) = place {

@@ -10,12 +10,15 @@ use super::{Key, Read};
 use crate::api::{Cache as Class, Framed};
 use crate::config::cache::CacheConfig;
 use crate::error::Result;
+use crate::etag::Etag;
 use crate::gateway::Reply;
 
 /// What an entry takes besides its answer.
 const OVERHEAD: usize = 512;
 
 pub struct Entry {
+    /// Which state of its resource the answer shows.
+    pub etag: Option<Etag>,
     /// Absent where a read saw what is not kept: what began before it is not kept either.
     pub outcome: Option<Result<Framed>>,
     pub mark: u64,
@@ -32,6 +35,7 @@ impl Entry {
     /// What is kept of a read; absent where it says nothing of what it read.
     pub fn of(read: &Read, outcome: &Result<Reply>, config: &CacheConfig) -> Option<Self> {
         let mut grace = config.stale_if_error.0.max(config.stale_while_revalidate.0);
+        let etag = outcome.as_ref().ok().and_then(|reply| reply.etag);
         let (outcome, span, size) = match outcome {
             Ok(reply) => {
                 let json = reply.response.to_json();
@@ -65,6 +69,7 @@ impl Entry {
         };
         let weight = OVERHEAD + read.key.request.len() + size;
         Some(Self {
+            etag,
             outcome,
             mark: read.mark,
             began: read.began,

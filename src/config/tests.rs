@@ -162,6 +162,7 @@ fn the_effective_configuration_can_be_read_back_as_a_file() {
         "listen = \"unix:/run/a.sock\"\n[connections]\nmax-age = \"0\"\nunix-socket-mode = \"0660\"",
         "[cache]\nenabled = true\nmax-size = \"16MiB\"\nstate-ttl = \"0\"",
         "[retry]\nbudget = \"10%\"\nhedge-after = \"500ms\"\n[retry.circuit]\nfailures = \"100 %\"",
+        "[order]\nenabled = true\nqueue = 2\nwait = \"90s\"",
     ] {
         let config = from_file(text).unwrap();
         let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
@@ -300,6 +301,10 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
             "retry.circuit.max-open-time",
             "[retry.circuit]\nmax-open-time = \"4s\"",
         ),
+        ("order.queue", "[order]\nqueue = 0"),
+        ("order.queue", "[order]\nqueue = 9\ntotal = 8"),
+        ("order.total", "[order]\ntotal = 1000000"),
+        ("order.wait", "[order]\nwait = \"0\""),
         ("tls.certificate-file", "[tls]\nkey-file = \"a\""),
         ("tls.key-file", "[tls]\ncertificate-file = \"a\""),
         (

@@ -64,6 +64,7 @@ pub fn routes(
             )
     };
     Ok(Edge {
+        gateway: gateway.clone(),
         budget: gateway.budget().clone(),
         authenticator: None,
         audit: gateway.guards().audit.clone(),
@@ -97,6 +98,7 @@ pub fn routes(
 /// Names each request, sets its deadline, asks who sends it, and sees to it that no error leaves without details.
 #[derive(Clone)]
 pub struct Edge<S> {
+    gateway: Gateway,
     budget: Budget,
     authenticator: Option<Authenticator>,
     audit: Option<Audit>,
@@ -140,6 +142,8 @@ where
         }
         let mut arrival = Arrival::of(request.headers(), request.extensions());
         let request_id = arrival.request_id.clone();
+        let method = request.uri().path().rsplit('/').next();
+        self.gateway.extend(&mut arrival, || Rpc::of(method?));
         let mut end = Instant::from(arrival.deadline + GRACE);
         // Answered to anybody: whoever balances load has no credential.
         let open = request.uri().path().starts_with(PROBES);

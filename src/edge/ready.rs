@@ -11,6 +11,7 @@ use http_body::{Body, Frame};
 use super::{Arrival, REQUEST_ID};
 use crate::api::{Framed, Operation};
 use crate::cache::demand::{AGE, CACHE_STATUS};
+use crate::etag::ETAG;
 use crate::pipeline::hits::{Hit, Question};
 
 /// Where operations are found.
@@ -99,12 +100,17 @@ pub fn answer(hit: Hit, request_id: &str) -> Response<Ready> {
         ended: false,
     });
     let headers = response.headers_mut();
-    headers.reserve(5);
+    headers.reserve(6);
     let content_type = HeaderValue::from_static(CONTENT_TYPE);
     headers.insert(header::CONTENT_TYPE, content_type);
     let status = HeaderValue::from_static(hit.served.status.name());
     headers.insert(CACHE_STATUS, status);
     headers.insert(AGE, HeaderValue::from(hit.served.age.as_secs()));
+    if let Some(etag) = hit.etag
+        && let Ok(etag) = HeaderValue::from_str(&etag.to_string())
+    {
+        headers.insert(ETAG, etag);
+    }
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, id);
     }

@@ -64,6 +64,7 @@ const NOT_FOUND: i32 = 4;
 const ALREADY_EXISTS: i32 = 5;
 const PRECONDITION: i32 = 6;
 const QUOTA: i32 = 7;
+const STALE: i32 = 8;
 
 impl Outcome {
     /// The outcome as it is kept.
@@ -141,9 +142,13 @@ impl Refusal {
             ErrorKind::Conflict { reason, subject } => Self {
                 reason: match reason {
                     ConflictReason::AlreadyExists => ALREADY_EXISTS,
+                    ConflictReason::Stale { .. } => STALE,
                     ConflictReason::InProgress | ConflictReason::Precondition => PRECONDITION,
                 },
                 about: subject.clone(),
+                name: error
+                    .current_version()
+                    .map_or_else(String::new, |etag| etag.to_string()),
                 ..plain
             },
             ErrorKind::QuotaExceeded { quota, limit } => Self {
@@ -175,6 +180,9 @@ impl Refusal {
             },
             ALREADY_EXISTS => conflict(ConflictReason::AlreadyExists),
             PRECONDITION => conflict(ConflictReason::Precondition),
+            STALE => conflict(ConflictReason::Stale {
+                current: self.name.parse().ok(),
+            }),
             QUOTA => ErrorKind::QuotaExceeded {
                 quota: self.about,
                 limit: self.limit,
@@ -233,6 +241,10 @@ mod tests {
             Error::already_exists("service/shop"),
             Error::precondition("service/shop", "delete it first"),
             Error::quota("services", 1000),
+            Error::stale(
+                "service/shop",
+                Some("AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap()),
+            ),
         ] {
             assert!(is_final(&Err(error.clone())), "{error}");
             assert_eq!(again(Err(error.clone())).unwrap_err(), error);

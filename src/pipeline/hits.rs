@@ -21,6 +21,7 @@ use crate::cache::demand::{Served, Status};
 use crate::cache::{Cache, Key};
 use crate::edge::Arrival;
 use crate::error::{Error, Result};
+use crate::etag::{Etag, Expected};
 use crate::gateway::Door;
 use crate::telemetry::Metrics;
 
@@ -45,8 +46,9 @@ impl Question {
     /// Absent where no answer is kept.
     pub fn new(operation: Operation, message: Bytes, arrival: &Arrival) -> Option<Self> {
         let policy = operation.policy();
+        let plain = arrival.expected == Expected::Any;
         let kept = policy.cache != Class::None && policy.idempotency == Idempotency::Read;
-        (kept && message.len() <= LONGEST).then(|| Self {
+        (kept && plain && message.len() <= LONGEST).then(|| Self {
             operation,
             caller: Caller(Arc::clone(&arrival.principal)),
             upstream: arrival.upstream.clone(),
@@ -94,6 +96,7 @@ struct Known {
 pub struct Hit {
     pub frame: Framed,
     pub served: Served,
+    pub etag: Option<Etag>,
 }
 
 /// Knows the questions that have been answered before. Clones share them.
@@ -137,8 +140,8 @@ impl Hits {
         }
         // Before the limit, which takes something: what is no hit is limited in the pipeline.
         let read = cache.begin(known.key.clone(), operation)?;
-        let (outcome, served) = cache.look_up_framed(&read, arrival.demand)?;
-        let frame = outcome.ok()?;
+        let found = cache.look_up_framed(&read, arrival.demand)?;
+        let frame = found.outcome.ok()?;
 
         let request_id = arrival.request_id.clone();
         let record = Record::begin(metrics, &known.request, Door::Grpc, request_id);
@@ -146,7 +149,11 @@ impl Hits {
         let outcome = match limit::let_in(limiter, operation, &arrival.principal) {
             Ok(_held) => {
                 cache.count(Status::Hit);
-                Ok(Hit { frame, served })
+                Ok(Hit {
+                    frame,
+                    served: found.served,
+                    etag: found.etag,
+                })
             }
             Err(error) => Err(error),
         };

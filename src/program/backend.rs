@@ -14,6 +14,8 @@ use crate::config::{Config, EngineConfig};
 use crate::edge::health::Health;
 use crate::gateway::Pipeline;
 use crate::ledger::Ledger;
+use crate::pipeline::condition::Compared;
+use crate::pipeline::order::Order;
 use crate::pipeline::{self, Extras};
 use crate::retries::Retries;
 use crate::telemetry::Metrics;
@@ -57,6 +59,8 @@ pub async fn open(
                 cache: cache.clone(),
                 ledger: ledger.clone(),
                 retries: Retries::new(&config.retry, metrics.clone()),
+                order: Order::new(&config.order, &changes, &parts.shutdown),
+                ..Extras::default()
             };
             Ok(Opened {
                 pipeline: pipeline::build_with(aws, metrics.clone(), guards, extras),
@@ -76,6 +80,8 @@ pub async fn open(
                 cache: cache.clone(),
                 ledger: ledger.clone(),
                 retries: Retries::of_engine(&config.retry, metrics.clone()),
+                compared: Compared::Within,
+                order: Order::new(&config.order, &changes, &parts.shutdown),
             };
             Ok(Opened {
                 pipeline: pipeline::build_with(engine, metrics.clone(), guards, extras),

@@ -13,6 +13,7 @@ mod limits;
 mod redaction;
 mod retries;
 mod upstream;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,7 @@ fn gateway_within(outcome: Result<Response, Error>, budget: Budget) -> Gateway {
                 upstream_request_id: None,
                 served: None,
                 replayed: false,
+                etag: None,
             })
         }
     });
@@ -70,6 +72,9 @@ fn environment() -> Response {
         }),
     })
 }
+
+/// The version of a resource that has been changed.
+const CURRENT: &str = "AAECAwQFBgcICQoLDA0ODw";
 
 /// One error of each cause.
 fn causes() -> Vec<Error> {
@@ -98,6 +103,9 @@ fn causes() -> Vec<Error> {
         conflict(ConflictReason::InProgress),
         conflict(ConflictReason::AlreadyExists),
         conflict(ConflictReason::Precondition),
+        conflict(ConflictReason::Stale {
+            current: Some(CURRENT.parse().unwrap()),
+        }),
         ErrorKind::AccessDenied {
             origin: Origin::Gateway,
         },

@@ -10,6 +10,7 @@ use super::session::Refused;
 use crate::api::{Idempotency, Operation};
 use crate::edge::aws_door::REASON;
 use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Upstream};
+use crate::etag::{ETAG, Etag};
 
 /// When to try again where the upstream does not say.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -39,6 +40,10 @@ where
         .raw_response()
         .and_then(|response| response.headers().get(REASON))
         .map(str::to_owned);
+    let current = error
+        .raw_response()
+        .and_then(|response| response.headers().get(ETAG))
+        .and_then(|etag| etag.parse().ok());
     let status = error
         .raw_response()
         .map_or(0, |response| response.status().as_u16());
@@ -47,6 +52,7 @@ where
         SdkError::ServiceError(_) => match service(
             upstream.code.as_deref().unwrap_or_default(),
             reason.as_deref(),
+            current,
             &message,
         ) {
             Some(kind) => kind,
@@ -168,7 +174,12 @@ fn refused(error: &aws_smithy_runtime_api::client::result::ConnectorError) -> bo
 }
 
 /// What a code of the model means; `None` where it is none.
-fn service(code: &str, reason: Option<&str>, message: &str) -> Option<ErrorKind> {
+fn service(
+    code: &str,
+    reason: Option<&str>,
+    current: Option<Etag>,
+    message: &str,
+) -> Option<ErrorKind> {
     Some(match code {
         "ValidationException" => ErrorKind::Invalid {
             // AWS tells a mismatch by its text alone.
@@ -191,6 +202,7 @@ fn service(code: &str, reason: Option<&str>, message: &str) -> Option<ErrorKind>
             reason: match reason {
                 Some("IN_PROGRESS") => ConflictReason::InProgress,
                 Some("ALREADY_EXISTS") => ConflictReason::AlreadyExists,
+                Some("VERSION_MISMATCH") => ConflictReason::Stale { current },
                 Some(_) => ConflictReason::Precondition,
                 None => guess(message),
             },

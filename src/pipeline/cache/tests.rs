@@ -77,6 +77,7 @@ impl Upstream {
             upstream_request_id: Some("aws-1".to_owned()),
             served: None,
             replayed: false,
+            etag: None,
         })
     }
 }

@@ -83,6 +83,8 @@ impl Scripted {
                 },
                 upstream_request_id: None,
                 served: None,
+                etag: None,
+                replayed: false,
             }),
         }
     }
@@ -135,7 +137,11 @@ impl Bench {
         });
         let metrics = Metrics::new().unwrap();
         let retries = retries(&config, metrics.clone());
-        let extras = Extras { cache, retries };
+        let extras = Extras {
+            cache,
+            retries,
+            ..Extras::default()
+        };
         let pipeline = build_with(backend, metrics.clone(), &Guards::default(), extras);
         Self {
             upstream,

@@ -21,6 +21,8 @@ fn answer() -> Result<Reply> {
         response: Response::GetEnvironment(pb::GetEnvironmentResponse::default()),
         upstream_request_id: None,
         served: None,
+        etag: None,
+        replayed: false,
     })
 }
 
