@@ -114,7 +114,7 @@ async fn an_update_is_applied_with_the_version_that_was_read_and_with_no_other()
     assert_eq!(info.metadata["etag"], current().to_string());
     let violations = &details.precondition_failure().unwrap().violations;
     assert_eq!(violations[0].subject, "environment/prod");
-    assert_eq!(details.retry_info(), None);
+    assert!(details.retry_info().is_none());
 }
 
 #[track_caller]
@@ -164,7 +164,7 @@ async fn rpcs_that_are_held_to_no_version_do_not_take_one() {
         .await;
     names_the_metadata(&wait.err().unwrap(), none);
     let pages = pb::paginator_service_client::PaginatorServiceClient::new(door.clone())
-        .paginate_environments(with(pb::PaginateEnvironmentsRequest::default(), version))
+        .page_environments(with(pb::PageEnvironmentsRequest::default(), version))
         .await;
     names_the_metadata(&pages.err().unwrap(), none);
     let deploy = own::gateway_service_client::GatewayServiceClient::new(door)
