@@ -49,13 +49,12 @@ impl Etag {
     /// mutation whose answer shows it whole.
     pub fn of(response: &Response) -> Option<Self> {
         let (read, record) = shown(response.operation())?;
-        let mut shown = response.to_json();
-        let mut record = shown.get_mut(record)?.take();
-        prune(&mut record);
+        let shown = response.to_json();
+        let record = shown.get(record)?;
         let mut hash = Sha256::new();
         hash.update(DOMAIN);
-        hash.update(read.name());
-        hash.update(record.to_string());
+        feed_text(&mut hash, read.name());
+        feed(&mut hash, record);
         let mut etag = [0; BYTES];
         for (ours, theirs) in etag.iter_mut().zip(hash.finalize()) {
             *ours = theirs;
@@ -111,12 +110,44 @@ fn shown(operation: Operation) -> Option<(Operation, &'static str)> {
     }
 }
 
-/// Takes out what is progress only.
-fn prune(shown: &mut Value) {
-    if let Value::Object(members) = shown {
-        members.retain(|name, _| !PROGRESS.contains(&name.as_str()));
-        members.values_mut().for_each(prune);
+/// Feeds a value but for what is progress, so that different values are different bytes. Members
+/// stand in the contract's order. As JSON a long spec would take longer to write than to hash.
+fn feed(hash: &mut Sha256, value: &Value) {
+    match value {
+        Value::String(text) => {
+            hash.update(b"s");
+            feed_text(hash, text);
+        }
+        Value::Array(items) => {
+            hash.update(b"[");
+            for item in items {
+                feed(hash, item);
+            }
+            hash.update(b"]");
+        }
+        Value::Object(members) => {
+            hash.update(b"{");
+            let lasting = members
+                .iter()
+                .filter(|(name, _)| !PROGRESS.contains(&name.as_str()));
+            for (name, member) in lasting {
+                // No value begins like this.
+                hash.update(b",");
+                feed_text(hash, name);
+                feed(hash, member);
+            }
+            hash.update(b"}");
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {
+            hash.update(b"v");
+            feed_text(hash, &value.to_string());
+        }
     }
+}
+
+fn feed_text(hash: &mut Sha256, text: &str) {
+    hash.update((text.len() as u64).to_le_bytes());
+    hash.update(text);
 }
 
 /// Which state a caller says that it has seen.

@@ -140,6 +140,7 @@ where
     let name = call.request.name();
     // Before the first attempt, so that no change is missed after it.
     let news = name.map(|name| order.changes.listen(&name));
+    let mut waits = false;
     loop {
         let refused = match inner.clone().oneshot(call.clone()).await {
             Err(error) if error.is_in_progress() => error,
@@ -153,6 +154,10 @@ where
                 ),
                 ..refused
             });
+        }
+        if !std::mem::replace(&mut waits, true) {
+            let (operation, request_id) = (call.operation.name(), &call.request_id);
+            tracing::info!(operation, request_id, "call waits for a deployment");
         }
         let rest = async {
             sleep(PAUSE).await;

@@ -200,6 +200,20 @@ async fn what_is_kept_has_its_version() {
 }
 
 #[tokio::test]
+async fn a_version_is_compared_with_what_is_there_and_not_with_what_is_kept() {
+    let bench = Bench::new(1, None);
+    let seen = bench.seen().await;
+    *bench.upstream.description.lock().unwrap() = "b".to_owned();
+    assert_eq!(bench.seen().await, seen);
+    let error = bench
+        .send(update("c", Expected::This(seen)))
+        .await
+        .unwrap_err();
+    assert!(error.current_version().is_some_and(|now| now != seen));
+    assert_eq!(bench.description(), "b");
+}
+
+#[tokio::test]
 async fn a_cancellation_waits_for_nobody() {
     let bench = Bench::new(0, None);
     let seen = Expected::This(bench.seen().await);

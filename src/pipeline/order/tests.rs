@@ -8,7 +8,10 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::admission::Guards;
 use crate::api::{Request, Response, pb};
+use crate::cache::Cache;
+use crate::cache::coherence::Coherence;
 use crate::config::Span;
+use crate::config::cache::CacheConfig;
 use crate::edge::Arrival;
 use crate::error::ErrorKind;
 use crate::etag::{Etag, Expected};
@@ -97,11 +100,16 @@ impl Bench {
                 })
             }
         });
+        let metrics = Metrics::new().unwrap();
+        let cache = CacheConfig {
+            enabled: true,
+            ..CacheConfig::default()
+        };
         let extras = Extras {
+            cache: Cache::new(&cache, Coherence::observed(), metrics.clone()),
             order: Some(order.clone()),
             ..Extras::default()
         };
-        let metrics = Metrics::new().unwrap();
         Self {
             upstream,
             changes,
@@ -356,6 +364,20 @@ async fn what_ends_work_does_not_wait_for_its_end() {
     let cancelled = bench.send(cancel()).await;
     assert!(cancelled.now_or_never().unwrap().unwrap().is_ok());
     assert_eq!(bench.applied(), ["cancelled"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_one_waits_answers_are_kept_and_used() {
+    let bench = Bench::new(|_| {});
+    let _waits = bench.send(update("prod", "a")).await;
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let name = "prod".to_owned();
+        let read = call(Request::GetEnvironment(pb::GetEnvironmentRequest { name }));
+        let reply = bench.send(read).await.await.unwrap().unwrap();
+        statuses.push(reply.served.unwrap().status.name());
+    }
+    assert_eq!(statuses, ["miss", "hit"]);
 }
 
 #[tokio::test(start_paused = true)]
