@@ -81,31 +81,49 @@ async fn platform() -> World {
     world
 }
 
+/// A gateway whose upstream is the engine of `world`, with faults in between.
+pub async fn before_faults(world: &World, faults: &Arc<Faults>) -> Pipeline {
+    let ledger = ledger(Store::in_memory().unwrap(), &world.clock, false).await;
+    let backend = Faulty::new(world.engine.clone(), Arc::clone(faults));
+    let extras = Extras {
+        ledger: Some(ledger),
+        // Retries of the gateway's own are added here.
+        ..Extras::default()
+    };
+    let metrics = Metrics::new().unwrap();
+    pipeline::build_with(backend, metrics, &Guards::default(), extras)
+}
+
+/// The gateway of `world`, which stands on the engine, with faults before it.
+fn behind_faults(world: &World, faults: &Arc<Faults>) -> Pipeline {
+    let gateway = world.gateway.clone();
+    let exact = tower::service_fn(move |call: Call| {
+        let gateway = gateway.clone();
+        async move { gateway.call(call).await }
+    });
+    BoxCloneSyncService::new(Faulty::new(exact, Arc::clone(faults)))
+}
+
+/// Sends a request, under a key if there is one.
+pub async fn send(gateway: &Pipeline, request: Request, key: Option<&str>) -> Result<Reply> {
+    let arrival = Arrival {
+        request_id: "test".to_owned(),
+        deadline: Instant::now() + Duration::from_secs(60),
+        key: key.map_or(Key::Absent, |key| Key::Given(key.into())),
+        ..Arrival::default()
+    };
+    let call = Call::new(request, Door::Grpc, &arrival);
+    gateway.clone().oneshot(call).await
+}
+
 impl Caller {
     pub async fn new(place: Where, seed: u64) -> Self {
         let (world, ideal) = (platform().await, platform().await);
         let ideal = Arc::new(Ideal::new(ideal));
         let faults = Faults::new(Random::seeded(seed), Arc::clone(&ideal));
         let gateway = match place {
-            Where::Upstream => {
-                let ledger = ledger(Store::in_memory().unwrap(), &world.clock, false).await;
-                let backend = Faulty::new(world.engine.clone(), Arc::clone(&faults));
-                let extras = Extras {
-                    ledger: Some(ledger),
-                    // Retries of the gateway's own are added here.
-                    ..Extras::default()
-                };
-                let metrics = Metrics::new().unwrap();
-                pipeline::build_with(backend, metrics, &Guards::default(), extras)
-            }
-            Where::Caller => {
-                let gateway = world.gateway.clone();
-                let exact = tower::service_fn(move |call: Call| {
-                    let gateway = gateway.clone();
-                    async move { gateway.call(call).await }
-                });
-                BoxCloneSyncService::new(Faulty::new(exact, Arc::clone(&faults)))
-            }
+            Where::Upstream => before_faults(&world, &faults).await,
+            Where::Caller => behind_faults(&world, &faults),
         };
         Self {
             world,
@@ -136,7 +154,7 @@ impl Caller {
             }
             let gently = !self.aside.is_empty();
             let change = self.workload.next(&mut self.random, gently);
-            self.want(change, true).await;
+            self.want(change).await;
             if self.random.chance(50) {
                 self.step().await;
             }
@@ -145,7 +163,7 @@ impl Caller {
         self.faults.calm(true);
         // What is late arrives.
         let read = Request::GetAccountSettings(pb::GetAccountSettingsRequest::default());
-        drop(self.pass(read, None).await);
+        drop(send(&self.gateway, read, None).await);
         for _ in 0..4 {
             self.step().await;
         }
@@ -167,25 +185,30 @@ impl Caller {
 
     async fn take_up(&mut self) {
         for change in std::mem::take(&mut self.aside) {
-            self.want(change, false).await;
+            self.want(change).await;
         }
     }
 
-    async fn want(&mut self, change: Change, first: bool) {
-        let operation = change.request.operation().name();
+    async fn want(&mut self, mut change: Change) {
+        let first = change.begun.is_none();
+        change.begun.get_or_insert(self.ideal.changes());
         let known = self.know(&change, first).await;
         let has = self.ideal.has(&change.key);
-        match &known {
-            Known::Made => self.tally.made += 1,
-            Known::Refused(_) => self.tally.refused += 1,
-            Known::Unknown(_) => *self.tally.unknown.entry(operation).or_default() += 1,
-            Known::Aside => return self.aside.push(change),
-        }
         let right = match &known {
-            Known::Made => has,
-            Known::Refused(_) => !has,
-            Known::Unknown(_) => self.place == Where::Upstream && may_be_unknown(&change, first),
-            Known::Aside => true,
+            Known::Aside => return self.aside.push(change),
+            Known::Made => {
+                self.tally.made += 1;
+                has
+            }
+            Known::Refused(_) => {
+                self.tally.refused += 1;
+                !has
+            }
+            Known::Unknown(error) => {
+                let operation = change.request.operation().name();
+                *self.tally.unknown.entry(operation).or_default() += 1;
+                self.place == Where::Upstream && self.cannot_be_known(&change, error)
+            }
         };
         if !right {
             let problem = format!("{change:?}: {known:?}, and it was made: {has}");
@@ -194,25 +217,46 @@ impl Caller {
     }
 
     async fn know(&mut self, change: &Change, first: bool) -> Known {
-        for _ in 0..REPEATS {
+        for repeat in 0..REPEATS {
             if let Some(known) = self.send(change).await {
                 return known;
+            }
+            if first && repeat == 0 && change.may_wait() && self.random.chance(20) {
+                return Known::Aside;
             }
             if self.random.chance(20) {
                 self.step().await;
             }
-            if first && change.may_wait() && self.random.chance(10) {
-                return Known::Aside;
-            }
         }
+        // Now or never.
         self.faults.calm(true);
-        let known = self.send(change).await;
+        drop(self.once(change).await);
         let last = self.once(change).await;
         self.faults.calm(false);
-        match (known, last) {
-            (Some(known), _) => known,
-            (None, Err(error)) => Known::Unknown(error),
-            (None, Ok(_)) => Known::Made,
+        match last {
+            Err(error) if *error.kind == ErrorKind::OutcomeUnknown => Known::Unknown(error),
+            last => match self.means(last) {
+                Some(known) => known,
+                None => panic!("{change:?} goes on for ever"),
+            },
+        }
+    }
+
+    /// Whether no probe can know what became of a change: nothing shows it, the name is taken by
+    /// what may be its own, or others have changed the same thing since.
+    fn cannot_be_known(&self, change: &Change, error: &Error) -> bool {
+        let (operation, begun) = (change.request.operation(), change.begun.unwrap());
+        match operation.policy().idempotency {
+            Idempotency::None => {
+                operation == Operation::NotifyResourceDeploymentStatusChange
+                    || self
+                        .ideal
+                        .was_disturbed(&change.key, &change.request, begun)
+            }
+            Idempotency::NaturalCreate | Idempotency::Model => {
+                error.message.contains("already exists")
+            }
+            _ => false,
         }
     }
 
@@ -254,31 +298,11 @@ impl Caller {
     }
 
     async fn once(&self, change: &Change) -> Result<Reply> {
-        self.pass(change.request.clone(), Some(&change.key)).await
-    }
-
-    async fn pass(&self, request: Request, key: Option<&str>) -> Result<Reply> {
-        let arrival = Arrival {
-            request_id: "test".to_owned(),
-            deadline: Instant::now() + Duration::from_secs(60),
-            key: key.map_or(Key::Absent, |key| Key::Given(key.into())),
-            ..Arrival::default()
-        };
-        let call = Call::new(request, Door::Grpc, &arrival);
-        self.gateway.clone().oneshot(call).await
+        send(&self.gateway, change.request.clone(), Some(&change.key)).await
     }
 
     async fn step(&self) {
         self.world.step().await;
         self.ideal.world.step().await;
     }
-}
-
-/// Whether a probe need not know what became of a change: where nothing shows it, and where others
-/// have changed the same thing since.
-fn may_be_unknown(change: &Change, undisturbed: bool) -> bool {
-    let operation = change.request.operation();
-    let policy = operation.policy();
-    policy.idempotency == Idempotency::None
-        && (!undisturbed || operation == Operation::NotifyResourceDeploymentStatusChange)
 }

@@ -4,13 +4,14 @@
 //! is unknown is `UNAVAILABLE` where a repeat is harmless, and else `OUTCOME_UNKNOWN`. What takes
 //! effect it tells the ideal world.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use proton_gateway::api::{Idempotency, Operation};
+use proton_gateway::api::Idempotency;
 use proton_gateway::error::{Error, ErrorKind, Origin, Result};
 use proton_gateway::gateway::{Call, Reply};
 use proton_gateway::ledger::Key;
@@ -24,7 +25,7 @@ const FAULTS: usize = 30;
 const SOON: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
-enum Fault {
+pub enum Fault {
     /// Refused before anything is done.
     Throttled,
     /// The answer is lost or is none; nothing was done.
@@ -43,13 +44,11 @@ const LOSSES: [&str; 3] = [
     "the upstream did not answer in time",
 ];
 
-/// Nobody can survive a second copy that the way to the upstream makes of these by itself: it is
-/// refused, as what the first has ended is over, and that refusal looks like one of the call.
-const NO_COPIES: &[Operation] = &[Operation::NotifyResourceDeploymentStatusChange];
-
 /// What all clones share.
 pub struct Faults {
     random: Mutex<Random>,
+    /// What the next attempts suffer; after that, chance decides.
+    script: Mutex<VecDeque<Option<Fault>>>,
     late: Mutex<Vec<Call>>,
     calm: AtomicBool,
     attempts: AtomicUsize,
@@ -60,6 +59,7 @@ impl Faults {
     pub fn new(random: Random, ideal: Arc<Ideal>) -> Arc<Self> {
         Arc::new(Self {
             random: Mutex::new(random),
+            script: Mutex::default(),
             late: Mutex::default(),
             calm: AtomicBool::new(false),
             attempts: AtomicUsize::new(0),
@@ -77,6 +77,16 @@ impl Faults {
         self.calm.store(calm, Ordering::Relaxed);
     }
 
+    /// What the next attempts suffer.
+    pub fn script(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.script.lock().unwrap().extend(faults);
+    }
+
+    /// Whether a call is still on its way.
+    pub fn is_late(&self) -> bool {
+        !self.late.lock().unwrap().is_empty()
+    }
+
     /// How many attempts were made.
     pub fn attempts(&self) -> usize {
         self.attempts.load(Ordering::Relaxed)
@@ -84,17 +94,20 @@ impl Faults {
 
     fn next(&self, call: &Call) -> Option<Fault> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
+        if let Some(scripted) = self.script.lock().unwrap().pop_front() {
+            return scripted;
+        }
         let mut random = self.random.lock().unwrap();
         if self.calm.load(Ordering::Relaxed) || !random.chance(FAULTS) {
             return None;
         }
-        let copies = !is_read(call) && !NO_COPIES.contains(&call.operation);
+        let changes = !is_read(call);
         Some(match random.below(9) {
             0 => Fault::Throttled,
             kind @ 1..=3 => Fault::LostBefore(LOSSES[kind - 1]),
             kind @ 4..=6 => Fault::LostAfter(LOSSES[kind - 4]),
-            7 if copies => Fault::Twice(random.chance(50)),
-            8 if copies => Fault::Late,
+            7 if changes => Fault::Twice(random.chance(50)),
+            8 if changes => Fault::Late,
             _ => Fault::LostBefore(LOSSES[0]),
         })
     }

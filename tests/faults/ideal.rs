@@ -10,9 +10,18 @@ use proton_gateway::gateway::{Call, Reply};
 use crate::inventory::ask;
 use crate::support::World;
 
+/// What a change touches, and of which name.
+type Subject = (&'static [&'static str], Option<String>);
+
+fn subject(request: &Request) -> Subject {
+    (request.operation().policy().touches, request.name())
+}
+
 pub struct Ideal {
     pub world: World,
     applied: Mutex<HashSet<String>>,
+    /// What was changed, by whom: in the order of time.
+    changes: Mutex<Vec<(String, Subject)>>,
     /// Ids of connections there and here.
     ids: Mutex<HashMap<String, String>>,
     /// What has taken effect, and could not.
@@ -24,6 +33,7 @@ impl Ideal {
         Self {
             world,
             applied: Mutex::default(),
+            changes: Mutex::default(),
             ids: Mutex::default(),
             wrong: Mutex::default(),
         }
@@ -32,6 +42,21 @@ impl Ideal {
     /// Whether the change that is named by `key` was made.
     pub fn has(&self, key: &str) -> bool {
         self.applied.lock().unwrap().contains(key)
+    }
+
+    /// How many changes were made.
+    pub fn changes(&self) -> usize {
+        self.changes.lock().unwrap().len()
+    }
+
+    /// Whether others have changed what `request` is about since there were so many `changes`.
+    pub fn was_disturbed(&self, key: &str, request: &Request, changes: usize) -> bool {
+        let (touches, name) = subject(request);
+        self.changes.lock().unwrap()[changes..]
+            .iter()
+            .any(|(by, (others, other))| {
+                by != key && *other == name && touches.iter().any(|what| others.contains(what))
+            })
     }
 
     /// What has taken effect, and could not.
@@ -44,6 +69,8 @@ impl Ideal {
         if !self.applied.lock().unwrap().insert(key.to_owned()) {
             return;
         }
+        let change = (key.to_owned(), subject(&call.request));
+        self.changes.lock().unwrap().push(change);
         let request = self.translated(call.request.clone());
         match ask(&self.world, request).await {
             Ok(here) => self.translate(&reply.response, &here.response),

@@ -20,6 +20,8 @@ const NAMES: usize = 3;
 pub struct Change {
     pub key: String,
     pub request: Request,
+    /// How many changes had been made when it was sent first, once it was.
+    pub begun: Option<usize>,
 }
 
 impl Change {
@@ -61,7 +63,11 @@ impl Workload {
             self.made += 1;
             let key = format!("{}key-{}", self.own, self.made);
             let request = self.request(random, self.made);
-            let change = Change { key, request };
+            let change = Change {
+                key,
+                request,
+                begun: None,
+            };
             if !(gently && change.deletes()) {
                 return change;
             }
