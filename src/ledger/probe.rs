@@ -8,7 +8,7 @@ use prost::Message;
 use serde_json::{Map, Value};
 
 use super::Once;
-use crate::api::{Policy, Request, Response, pb};
+use crate::api::{Policy, Request, Response, pb, rules};
 use crate::error::{Error, Result};
 
 /// Where AWS's records say which deployment was the last to begin.
@@ -17,6 +17,8 @@ const LATEST: &str = "lastAttemptedDeploymentId";
 const DEPLOYS: &str = "deploymentType";
 /// What a request names, selects or hands over, and no record shows under the same name.
 const NOT_SHOWN: &[&str] = &[DEPLOYS, "clientToken"];
+/// By which records say that somebody has changed them.
+const MODIFIED: &str = "lastModifiedAt";
 /// What is shown of a deployment as what it aims at, and in a record once it has succeeded.
 const AIMED: &[&str] = &["spec", "templateMajorVersion", "templateMinorVersion"];
 
@@ -28,6 +30,12 @@ pub struct Evidence {
     /// The latest deployment at that time.
     #[prost(string, optional, tag = "2")]
     latest: Option<String>,
+    /// What of the request was shown, where it is shown as soon as it is applied.
+    #[prost(bytes = "vec", tag = "3")]
+    asked: Vec<u8>,
+    /// There was no such subject.
+    #[prost(bool, tag = "4")]
+    absent: bool,
 }
 
 /// What a probe says.
@@ -45,12 +53,32 @@ pub enum Verdict {
 
 impl Evidence {
     /// What a read of the subject says.
-    pub fn of(once: &Once, policy: &Policy, shown: &Response) -> Self {
+    pub fn of(once: &Once, request: &Request, shown: &Response) -> Self {
+        let policy = request.operation().policy();
         let record = record(policy, shown);
+        let asked = asked(request);
         Self {
             digest: once.digest(record.to_string().as_bytes()),
             latest: latest(&record),
+            asked: match asked.keys().any(|name| AIMED.contains(&name.as_str())) {
+                true => Vec::new(),
+                false => once.digest(part(&record, &asked).to_string().as_bytes()),
+            },
+            absent: false,
         }
+    }
+
+    /// There is no such subject.
+    pub fn absent() -> Self {
+        Self {
+            absent: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there was no such subject.
+    pub fn is_absent(&self) -> bool {
+        self.absent
     }
 
     /// The evidence that was kept.
@@ -62,12 +90,13 @@ impl Evidence {
     /// What has become of the subject of `request`, now that a read shows it.
     pub fn judge(&self, once: &Once, request: &Request, shown: Response) -> Verdict {
         let policy = request.operation().policy();
-        let now = Self::of(once, policy, &shown);
+        let now = Self::of(once, request, &shown);
         if now == *self {
             return Verdict::NotApplied;
         }
-        let (asked, record) = (request.to_json(), record(policy, &shown));
-        let deploys = asked.get(DEPLOYS).is_some_and(|kind| kind != "NONE");
+        let record = record(policy, &shown);
+        let deploys = request.to_json();
+        let deploys = deploys.get(DEPLOYS).is_some_and(|kind| kind != "NONE");
         let applied = match (now.latest == self.latest, &now.latest) {
             // It may have been stopped, or have ended before it could be: it is the same deployment.
             (true, _) if policy.relieves => match is_stopped(&record) {
@@ -78,10 +107,14 @@ impl Evidence {
             // Whatever has changed: a deployment was not begun.
             (true, Some(_)) if deploys => return Verdict::NotApplied,
             (false, Some(latest)) if deploys => return Verdict::PerhapsBy(latest.clone()),
-            _ => shows(policy, &asked, &record),
+            _ => shows(&asked(request), &record),
         };
         match applied {
             true => answer(request, shown),
+            // The record goes its own way, as its deployments do, and nobody has touched this.
+            false if !deploys && !self.asked.is_empty() && now.asked == self.asked => {
+                Verdict::NotApplied
+            }
             false => Verdict::Unclear,
         }
     }
@@ -140,23 +173,37 @@ fn is_stopped(record: &Value) -> bool {
     matches!(status, Some("CANCELLING" | "CANCELLED"))
 }
 
-/// Whether the record shows all that was asked for, and something was.
-fn shows(policy: &Policy, asked: &Value, record: &Value) -> bool {
-    let (Value::Object(asked), Value::Object(record)) = (asked, record) else {
-        return false;
+/// What a request wants its subject to show.
+fn asked(request: &Request) -> Map<String, Value> {
+    let operation = request.operation();
+    // Of a list, none given is the same as an empty one, in some requests.
+    let blank = Request::from_json(operation, Value::Object(Map::new()))
+        .map_or(Value::Null, |blank| blank.to_json());
+    let named_by = operation.policy().named_by.iter();
+    let names: Vec<_> = named_by.map(|name| rules::camel_case(name)).collect();
+    let Value::Object(mut asked) = request.to_json() else {
+        return Map::new();
     };
-    let names = policy
-        .named_by
-        .iter()
-        .map(|name| crate::api::rules::camel_case(name));
-    let names: Vec<_> = names.collect();
-    let wanted: Map<_, _> = asked
-        .iter()
-        .filter(|(name, _)| !names.contains(name) && !NOT_SHOWN.contains(&name.as_str()))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    !wanted.is_empty()
-        && wanted
+    asked.retain(|name, value| {
+        !names.contains(name)
+            && !NOT_SHOWN.contains(&name.as_str())
+            && blank.get(name) != Some(value)
+    });
+    asked
+}
+
+/// What the record shows of what is asked for, and when somebody has changed any of it.
+fn part(record: &Value, asked: &Map<String, Value>) -> Value {
+    let names = asked.keys().map(String::as_str).chain([MODIFIED]);
+    names
+        .map(|name| record.get(name).cloned().unwrap_or_default())
+        .collect()
+}
+
+/// Whether the record shows all that was asked for, and something was.
+fn shows(asked: &Map<String, Value>, record: &Value) -> bool {
+    !asked.is_empty()
+        && asked
             .iter()
             .all(|(name, value)| holds(record.get(name), value))
 }

@@ -140,7 +140,9 @@ where
         if call.request.repeatable() && !is_conditional(&call) {
             let outcome = self.inner.oneshot(call.clone()).await;
             return match outcome {
-                Err(error) if (again || error.unsettled) && error.is_taken() => {
+                Err(error)
+                    if (again || error.unsettled) && error.is_taken() && !tells_its_own(&call) =>
+                {
                     Err(perhaps_applied(error))
                 }
                 outcome => keep(&once, outcome).await,
@@ -164,6 +166,8 @@ where
             Ok(Some(reply)) => keep(&once, Ok(reply)).await,
             Ok(None) if error.is_in_progress() => Err(error),
             Ok(None) => Err(not_applied(&error)),
+            // What stands in the way may be its own.
+            Err(unclear) if error.is_in_progress() => Err(unclear),
             Err(_) => Err(error),
         }
     }
@@ -178,9 +182,10 @@ where
         };
         match self.read(call, read).await {
             Ok(shown) => {
-                let evidence = Evidence::of(once, call.operation.policy(), &shown);
+                let evidence = Evidence::of(once, &call.request, &shown);
                 Ok(evidence.encode_to_vec())
             }
+            Err(error) if error.is_not_found() => Ok(Evidence::absent().encode_to_vec()),
             // The upstream says so of the mutation as well, in its own words.
             Err(error) if error.is_refusal() => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -194,7 +199,11 @@ where
             return Err(unclear(call));
         };
         let evidence = Evidence::read(evidence)?;
-        let shown = self.read(call, read).await.map_err(|_| unclear(call))?;
+        let shown = match self.read(call, read).await {
+            Ok(shown) if !evidence.is_absent() => shown,
+            Err(error) if error.is_not_found() && evidence.is_absent() => return Ok(None),
+            _ => return Err(unclear(call)),
+        };
         let verdict = match evidence.judge(once, &call.request, shown.clone()) {
             Verdict::PerhapsBy(id) => {
                 let read = Request::GetDeployment(pb::GetDeploymentRequest {
@@ -257,6 +266,12 @@ fn may_be_applied(error: &Error) -> bool {
             *error.kind,
             ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded | ErrorKind::Internal
         )
+}
+
+/// Whether the upstream tells a call with the same token by what the first has made, so that a
+/// name that is taken is that of another.
+fn tells_its_own(call: &Call) -> bool {
+    call.operation.policy().idempotency == Idempotency::ClientToken
 }
 
 fn unclear(call: &Call) -> Error {
