@@ -7,6 +7,7 @@ pub mod gateway_service;
 pub mod grpc_door;
 pub mod health;
 mod ready;
+mod request_id;
 pub mod status;
 
 use std::sync::Arc;
@@ -66,7 +67,7 @@ impl Arrival {
             .and_then(|id| id.to_str().ok())
             .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()))
             .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()))
-            .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
+            .map_or_else(request_id::new, str::to_owned);
         let wait = headers
             .get("grpc-timeout")
             .and_then(|value| value.to_str().ok())

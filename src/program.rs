@@ -26,7 +26,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// Serves with `config` until SIGTERM or SIGINT, then drains.
 pub fn run(config: Config) -> Result<(), String> {
-    telemetry::log(&config.log, config.log_format)?;
+    let _written = telemetry::log(&config.log, config.log_format)?;
     let stopped = signalled()?;
     on_runtime(serve(config, stopped))
 }

@@ -1,5 +1,7 @@
 //! Logs and metrics of the process.
 
+mod lines;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,9 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+use self::lines::Lines;
+pub use self::lines::Written;
 
 /// The instruments, and the page that shows them. Clones share them.
 #[derive(Clone)]
@@ -223,17 +228,21 @@ pub fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(text).map_err(|error| format!("the filter {text:?} cannot be read: {error}"))
 }
 
-/// Sends log lines to standard error, those that [`filter`] lets through.
-pub fn log(text: &str, format: LogFormat) -> Result<(), String> {
+/// Sends log lines to standard error, those that [`filter`] lets through, until what is returned
+/// is dropped.
+pub fn log(text: &str, format: LogFormat) -> Result<Written, String> {
     let filter = filter(text)?;
+    let (lines, written) = Lines::to(std::io::stderr())
+        .map_err(|error| format!("cannot start the log's thread: {error}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(move || lines.clone());
     match format {
         LogFormat::Text => lines
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
-    .map_err(|error| error.to_string())
+    .map_err(|error| error.to_string())?;
+    Ok(written)
 }

@@ -18,10 +18,13 @@ use crate::pipeline::hits::{Hit, Question};
 const SERVICE: &str = "/proton.v1.ProtonService/";
 const CONTENT_TYPE: &str = "application/grpc";
 
-/// A body whose first piece has been looked at; it is read again.
+/// What a body gives when it is asked.
+type Piece<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
+
+/// A body whose beginning has been looked at; it is read again.
 pub struct Seen<B: Body> {
-    /// Absent where nothing was there.
-    first: Option<Option<Result<Frame<B::Data>, B::Error>>>,
+    /// What was there, in its order.
+    seen: [Option<Piece<B>>; 2],
     rest: B,
 }
 
@@ -31,25 +34,44 @@ where
 {
     /// Takes what is there of a body. Does not wait for more.
     pub async fn of(mut rest: B) -> Self {
-        let first = poll_fn(|context| {
-            Poll::Ready(match Pin::new(&mut rest).poll_frame(context) {
-                Poll::Pending => None,
-                Poll::Ready(first) => Some(first),
-            })
-        });
-        Self {
-            first: first.await,
-            rest,
+        let mut seen = [None, None];
+        for place in &mut seen {
+            if !rest.is_end_stream() {
+                *place = at_once(&mut rest).await;
+            }
+            if !matches!(place, Some(Some(Ok(_)))) {
+                break;
+            }
         }
+        Self { seen, rest }
     }
 
-    /// All of the body, if that is one piece.
+    /// All of the body, if that is one piece. Many clients send the end after it, by itself.
     fn whole(&self) -> Option<&Bytes> {
-        match &self.first {
-            Some(Some(Ok(frame))) if self.rest.is_end_stream() => frame.data_ref(),
-            _ => None,
-        }
+        let [Some(Some(Ok(piece))), end] = &self.seen else {
+            return None;
+        };
+        let over = match end {
+            None => self.rest.is_end_stream(),
+            Some(None) => true,
+            Some(Some(Ok(empty))) => {
+                empty.data_ref().is_some_and(Bytes::is_empty) && self.rest.is_end_stream()
+            }
+            Some(Some(Err(_))) => false,
+        };
+        piece.data_ref().filter(|_| over)
     }
+}
+
+/// The next piece, if it need not be waited for.
+async fn at_once<B: Body + Unpin>(body: &mut B) -> Option<Piece<B>> {
+    poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut *body).poll_frame(context) {
+            Poll::Pending => None,
+            Poll::Ready(piece) => Some(piece),
+        })
+    })
+    .await
 }
 
 impl<B: Body + Unpin> Unpin for Seen<B> {}
@@ -66,14 +88,14 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
-        match this.first.take() {
-            Some(first) => Poll::Ready(first),
+        match this.seen.iter_mut().find_map(Option::take) {
+            Some(piece) => Poll::Ready(piece),
             None => Pin::new(&mut this.rest).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_end_stream()
+        self.seen.iter().all(Option::is_none) && self.rest.is_end_stream()
     }
 }
 
@@ -173,7 +195,7 @@ mod tests {
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let frames = tokio_stream::wrappers::ReceiverStream::new(receiver);
         let mut body = http_body_util::StreamBody::new(frames);
-        assert!(Seen::of(&mut body).await.first.is_none());
+        assert_eq!(Seen::of(&mut body).await.whole(), None);
         for piece in [&b"12"[..], &b"34"[..]] {
             let frame = Frame::data(Bytes::from_static(piece));
             sender.send(Ok::<_, String>(frame)).await.unwrap();
