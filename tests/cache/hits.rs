@@ -123,6 +123,8 @@ impl Side {
                     response,
                     upstream_request_id: None,
                     served: None,
+                    etag: None,
+                    replayed: false,
                 })
             }
         });
@@ -136,6 +138,7 @@ impl Side {
         let cache = Cache::new(&config, Coherence::observed(), metrics.clone()).unwrap();
         let extras = Extras {
             cache: Some(cache.clone()),
+            ..Extras::default()
         };
         let pipeline = pipeline::build_with(backend, metrics.clone(), &guards, extras);
         let calls: Arc<AtomicUsize> = Arc::default();
