@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod drain;
+mod killed;
 mod secrets;
 
 use std::fs::{self, File};
