@@ -25,6 +25,10 @@ docs:
 bench:
     cargo bench --bench gateway
 
+# What kept answers cost, next to a bare tonic handler; and misses, creations, forwarding.
+bench-cache:
+    cargo bench --bench cache
+
 # Ten thousand waits over a hundred environments: polls, memory, lag.
 bench-waits:
     cargo bench --bench waits

@@ -9,24 +9,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod floor;
+mod measure;
 mod program;
+mod secrets;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use pb::proton_service_client::ProtonServiceClient;
 use proton_gateway::api::pb;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, SanType,
-};
 use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 
 use self::floor::Floor;
+use self::measure::{cpu, cpu_time, median, micros};
 use self::program::{Program, copy, platform, service};
+use self::secrets::{Secrets, channel};
 
 type Client = ProtonServiceClient<Channel>;
 
@@ -233,134 +232,6 @@ async fn prepared(folder: &Path) -> PathBuf {
     state
 }
 
-async fn connect(address: &str, tls: bool, secrets: &Secrets) -> Client {
-    let channel = if tls {
-        let tls = ClientTlsConfig::new()
-            .domain_name("localhost")
-            .ca_certificate(Certificate::from_pem(secrets.read("ca.pem")))
-            .identity(Identity::from_pem(
-                secrets.read("client.pem"),
-                secrets.read("client.key"),
-            ));
-        Endpoint::new(format!("https://{address}"))
-            .unwrap()
-            .tls_config(tls)
-            .unwrap()
-    } else {
-        Endpoint::new(format!("http://{address}")).unwrap()
-    };
-    Client::new(channel.tcp_nodelay(true).connect().await.unwrap())
-}
-
-/// Certificates and tokens of the run.
-struct Secrets {
-    folder: PathBuf,
-}
-
-const TOKENS: [&str; 2] = ["steady", "greedy"];
-
-impl Secrets {
-    fn in_folder(folder: &Path) -> Self {
-        let secrets = Self {
-            folder: folder.to_owned(),
-        };
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "bench");
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        secrets.write("ca.pem", &issuer.pem());
-        for (name, usage, san) in [
-            (
-                "server",
-                ExtendedKeyUsagePurpose::ServerAuth,
-                SanType::DnsName("localhost".try_into().unwrap()),
-            ),
-            (
-                "client",
-                ExtendedKeyUsagePurpose::ClientAuth,
-                SanType::URI("spiffe://bench/steady".try_into().unwrap()),
-            ),
-        ] {
-            let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::default();
-            params.extended_key_usages = vec![usage];
-            params.subject_alt_names = vec![san];
-            let certificate = params.signed_by(&key, &issuer).unwrap();
-            secrets.write(&format!("{name}.pem"), &certificate.pem());
-            secrets.write(&format!("{name}.key"), &key.serialize_pem());
-        }
-        secrets
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.join(name), text).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.join(name)).unwrap()
-    }
-
-    fn path(&self, name: &str) -> String {
-        format!("{:?}", self.folder.join(name).display().to_string())
-    }
-
-    fn tls(&self) -> String {
-        format!(
-            "[tls]\ncertificate-file = {}\nkey-file = {}\nclient-ca-file = {}\nclient-certificates = \"required\"\n",
-            self.path("server.pem"),
-            self.path("server.key"),
-            self.path("ca.pem")
-        )
-    }
-
-    fn token(name: &str) -> String {
-        format!("pgw_{}", name.repeat(8))
-    }
-
-    fn bearer(&self, name: &str) -> AsciiMetadataValue {
-        format!("Bearer {}", Self::token(name)).parse().unwrap()
-    }
-
-    /// Authentication, and with it authorization; an audit; limits that nobody reaches.
-    fn guards(&self, audit: &Path) -> String {
-        let mut text = self.known();
-        text += &format!("[audit]\nfile = {:?}\n", audit.display().to_string());
-        text += "[limits]\ncalls = 1000\nstreams = 1000\nread = { rate = \"1000000/s\", burst = 1000000 }\n";
-        text += "[limits.total]\nrate = \"1000000/s\"\nburst = 1000000\n";
-        text
-    }
-
-    fn known(&self) -> String {
-        let mut text = String::from(
-            "[authentication]\nmethods = [\"token\", \"certificate\"]\n[[authentication.certificate.rules]]\nuri = \"spiffe://bench/*\"\nroles = [\"developer\"]\n",
-        );
-        for name in TOKENS {
-            text += &format!(
-                "[[authentication.tokens]]\nid = \"{name}\"\nhash = \"{}\"\nroles = [\"developer\"]\n",
-                hash(&Self::token(name))
-            );
-        }
-        text
-    }
-}
-
-/// The hash of a token, as the program itself tells it.
-fn hash(token: &str) -> String {
-    use std::io::Write;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_proton-gateway"))
-        .args(["token", "hash"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(token.as_bytes()).unwrap();
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
 /// How often each caller may read in a second.
 const LIMIT: u32 = 100;
 const GREED: u32 = 20;
@@ -449,31 +320,6 @@ async fn paced(client: Client, token: AsciiMetadataValue, rate: u32) -> Seen {
     seen
 }
 
-fn micros(span: Duration) -> f64 {
-    span.as_secs_f64() * 1e6
-}
-
-fn median(all: &[f64]) -> f64 {
-    let mut all = all.to_vec();
-    all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
-}
-
-/// Nanoseconds that the threads of a process have had of the CPUs.
-fn cpu(process: u32) -> u64 {
-    let mut all = 0;
-    for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
-        let path = task.unwrap().path().join("schedstat");
-        // A thread may have ended since.
-        let Ok(text) = std::fs::read_to_string(path) else {
-            continue;
-        };
-        let first = text.split_whitespace().next().unwrap();
-        all += first.parse::<u64>().unwrap();
-    }
-    all
-}
-
-fn cpu_time(process: u32, before: u64) -> Duration {
-    Duration::from_nanos(cpu(process).saturating_sub(before))
+async fn connect(address: &str, tls: bool, secrets: &Secrets) -> Client {
+    Client::new(channel(address, tls.then_some(secrets)).await)
 }

@@ -4,13 +4,19 @@
 //! The hand-written halves are in `api/json.rs` (AWS JSON), `api/rules.rs` (the model's
 //! constraints) and `backend/aws/convert.rs` (the SDK's types).
 
+mod framed;
 pub mod json;
 pub mod rules;
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use prost::{DecodeError, Message};
 use serde_json::Value;
 
 use crate::error::Result;
 use crate::gateway::Gateway;
+pub use framed::Framed;
 use json::{At, FromJson, ToJson, View};
 use rules::{Check, Rules};
 
@@ -155,7 +161,9 @@ impl Operation {
 
     /// The operation with AWS's name `name`.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|o| o.name() == name)
+        static BY_NAME: LazyLock<HashMap<&str, Operation>> =
+            LazyLock::new(|| Operation::ALL.map(|o| (o.name(), o)).into());
+        BY_NAME.get(name).copied()
     }
 }
 
@@ -174,7 +182,8 @@ impl Request {
     pub fn key(&self) -> Vec<u8> {
         let mut key = self.operation().name().as_bytes().to_vec();
         key.push(b' ');
-        key.extend(self.json().to_json(View::Plain).to_string().into_bytes());
+        // The contract has no maps: each message has one encoding.
+        key.extend(self.encoded());
         key
     }
 

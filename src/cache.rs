@@ -11,6 +11,7 @@ mod flights;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -18,11 +19,12 @@ use tokio::time::Instant;
 use self::coherence::{Coherence, Mutation};
 use self::demand::{Demand, Served, Status};
 use self::entry::{Entry, Lifetime};
-use self::flights::{Flight, Flights};
-pub use self::flights::{Landed, Takeoff};
-use crate::api::Cache as Class;
+use self::flights::Flights;
+pub use self::flights::{Flight, Landed, Takeoff};
+use crate::api::{Cache as Class, Framed, Operation, Request, Response};
 use crate::config::cache::CacheConfig;
 use crate::error::Result;
+use crate::etag::Etag;
 use crate::gateway::{Call, Reply};
 use crate::telemetry::Metrics;
 use crate::upstream::Identity;
@@ -38,11 +40,15 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn of(call: &Call) -> Self {
+    pub fn new(identity: Identity, request: &Request) -> Self {
         Self {
-            identity: call.identity.clone().unwrap_or_default(),
-            request: call.request.key().into(),
+            identity,
+            request: request.key().into(),
         }
+    }
+
+    pub fn of(call: &Call) -> Self {
+        Self::new(call.identity.clone().unwrap_or_default(), &call.request)
     }
 }
 
@@ -50,8 +56,7 @@ impl Key {
 #[derive(Debug, Clone)]
 pub struct Read {
     key: Key,
-    class: Class,
-    kind: &'static str,
+    operation: Operation,
     /// What was known of changes when it began.
     mark: u64,
     began: Instant,
@@ -62,6 +67,14 @@ impl Read {
     pub fn began(&self) -> Instant {
         self.began
     }
+}
+
+/// What is kept for a read.
+pub struct Found {
+    /// As it is sent.
+    pub outcome: Result<Framed>,
+    pub served: Served,
+    pub etag: Option<Etag>,
 }
 
 /// The cache. Clones share it.
@@ -101,19 +114,26 @@ impl Cache {
         })
     }
 
+    /// What all answers together may take, in bytes.
+    pub fn max_size(&self) -> u64 {
+        self.0.config.max_size.0
+    }
+
     /// Begins a read; absent if it has to be made by itself: its answer is never kept, or what it
     /// reads is changing.
     pub fn read(&self, call: &Call) -> Option<Read> {
-        let policy = call.operation.policy();
-        if policy.cache == Class::None {
+        if call.operation.policy().cache == Class::None {
             return None;
         }
-        let upstream = call.identity.as_ref().and_then(|it| it.upstream.as_ref());
-        let mark = self.mark_of(upstream, policy.resource)?;
+        self.begin(Key::of(call), call.operation)
+    }
+
+    /// The same for the key of a request whose answers may be kept.
+    pub fn begin(&self, key: Key, operation: Operation) -> Option<Read> {
+        let mark = self.mark(&key, operation)?;
         Some(Read {
-            key: Key::of(call),
-            class: policy.cache,
-            kind: policy.resource,
+            key,
+            operation,
             mark,
             began: Instant::now(),
         })
@@ -121,38 +141,90 @@ impl Cache {
 
     /// The same read, if nothing has changed, begun now.
     pub fn anew(&self, read: &Read) -> Option<Read> {
-        let mark = self.mark(read)?;
-        Some(Read {
-            mark,
-            began: Instant::now(),
-            ..read.clone()
-        })
+        self.begin(read.key.clone(), read.operation)
     }
 
-    fn mark(&self, read: &Read) -> Option<u64> {
-        let upstream = read.key.identity.upstream.as_ref();
-        self.mark_of(upstream, read.kind)
-    }
-
-    fn mark_of(&self, upstream: Option<&Arc<str>>, kind: &'static str) -> Option<u64> {
-        let mark = self.0.coherence.mark(upstream, kind)?;
+    fn mark(&self, key: &Key, operation: Operation) -> Option<u64> {
+        let upstream = key.identity.upstream.as_ref();
+        let mark = self
+            .0
+            .coherence
+            .mark(upstream, operation.policy().resource)?;
         // Each only grows: the sum is the same only if both are.
         Some(mark + self.0.purges.load(Ordering::SeqCst))
     }
 
     /// What is kept for a read.
     pub fn look_up(&self, read: &Read, demand: Demand) -> Option<Result<Reply>> {
+        let found = self.look_up_framed(read, demand)?;
+        Self::reply(read, found)
+    }
+
+    /// What was kept for a read, and is past its time, as far as that goes on an error.
+    pub fn look_up_on_error(&self, read: &Read, demand: Demand) -> Option<Result<Reply>> {
+        self.look_up_stale(read, demand, self.0.config.stale_if_error.0)
+    }
+
+    /// The same, as far as that goes while the backend is asked.
+    pub fn look_up_meanwhile(&self, read: &Read, demand: Demand) -> Option<Result<Reply>> {
+        self.look_up_stale(read, demand, self.0.config.stale_while_revalidate.0)
+    }
+
+    /// Nothing is known to have changed since it was read: only its time is over.
+    fn look_up_stale(&self, read: &Read, demand: Demand, by: Duration) -> Option<Result<Reply>> {
+        let entry = self.0.kept.get(&read.key)?;
+        let age = read.began.saturating_duration_since(entry.began);
+        if entry.mark != read.mark || !entry.is_spare(read.began, by) || !demand.takes(age) {
+            return None;
+        }
+        let outcome = entry.outcome.clone()?;
+        let served = Served::new(Status::Stale, age);
+        let etag = entry.etag;
+        Self::reply(
+            read,
+            Found {
+                outcome,
+                served,
+                etag,
+            },
+        )
+    }
+
+    fn reply(read: &Read, found: Found) -> Option<Result<Reply>> {
+        let Found {
+            outcome,
+            served,
+            etag,
+        } = found;
+        let reply = |frame: Framed| {
+            let response = Response::decode(read.operation, frame.message());
+            // Without an id of the upstream's: it is that of another request.
+            response.map(|response| Reply {
+                served: Some(served),
+                etag,
+                ..Reply::new(response)
+            })
+        };
+        // What cannot be read is not there: it is read again.
+        match outcome.map(reply) {
+            Ok(reply) => reply.ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The same, as it is sent.
+    pub fn look_up_framed(&self, read: &Read, demand: Demand) -> Option<Found> {
         let entry = self.0.kept.get(&read.key)?;
         let age = read.began.saturating_duration_since(entry.began);
         if entry.mark != read.mark || read.began >= entry.until || !demand.takes(age) {
             return None;
         }
         let outcome = entry.outcome.clone()?;
-        Some(outcome.map(|response| Reply {
-            // The id of the upstream's request is that of another one.
-            served: Some(Served::new(Status::Hit, age)),
-            ..Reply::new(response)
-        }))
+        Some(Found {
+            outcome,
+            served: Served::new(Status::Hit, age),
+            etag: entry.etag,
+        })
     }
 
     /// Finds a read of the same under way that is good enough, or begins one.
@@ -192,7 +264,9 @@ impl Cache {
         let Some(entry) = Entry::of(read, outcome, &self.0.config) else {
             return;
         };
-        if self.mark(read) != Some(read.mark) || self.latest(read) > Some(read.began) {
+        if self.mark(&read.key, read.operation) != Some(read.mark)
+            || self.latest(read) > Some(read.began)
+        {
             return;
         }
         self.0.kept.insert(read.key.clone(), Arc::new(entry));

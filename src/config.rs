@@ -11,6 +11,8 @@ pub mod cache;
 pub mod connections;
 pub mod idempotency;
 pub mod limits;
+pub mod order;
+pub mod retry;
 pub mod tls;
 mod upstreams;
 pub mod waits;
@@ -34,6 +36,8 @@ pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
 use self::idempotency::IdempotencyConfig;
 use self::limits::Limits;
+use self::order::OrderConfig;
+use self::retry::RetryConfig;
 pub use self::tls::Tls;
 use self::tls::{ClientCertificates, TlsOptions};
 pub use self::upstreams::{AssumeRole, NamedUpstream};
@@ -149,6 +153,12 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub idempotency: Option<IdempotencyConfig>,
+    /// File only.
+    #[arg(skip)]
+    pub retry: Option<RetryConfig>,
+    /// File only.
+    #[arg(skip)]
+    pub order: Option<OrderConfig>,
 }
 
 /// Who answers calls.
@@ -280,6 +290,8 @@ pub struct Config {
     pub connections: Connections,
     pub cache: CacheConfig,
     pub idempotency: IdempotencyConfig,
+    pub retry: RetryConfig,
+    pub order: OrderConfig,
 }
 
 /// What only the engine uses.
@@ -388,6 +400,8 @@ impl Config {
             tls: options.tls.map(Tls::of).transpose()?,
             connections: Connections::of(&options.connections.unwrap_or_default()),
             cache: options.cache.unwrap_or_default(),
+            retry: options.retry.unwrap_or_default(),
+            order: options.order.unwrap_or_default(),
         };
         config.check()?;
         Ok(config)
@@ -398,6 +412,8 @@ impl Config {
         self.connections.check()?;
         self.cache.check()?;
         self.idempotency.check()?;
+        self.retry.check()?;
+        self.order.check()?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
@@ -682,6 +698,8 @@ impl Options {
             connections: other.connections,
             cache: other.cache,
             idempotency: other.idempotency,
+            retry: other.retry,
+            order: other.order,
         }
     }
 }

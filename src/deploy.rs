@@ -251,7 +251,7 @@ impl Deploys {
 
 /// Whether a deployment may be under way although a create or an update ended so.
 fn may_have_begun(error: &Error) -> bool {
-    matches!(
+    let unknown = matches!(
         &*error.kind,
         ErrorKind::Conflict {
             reason: ConflictReason::InProgress,
@@ -259,7 +259,8 @@ fn may_have_begun(error: &Error) -> bool {
         } | ErrorKind::OutcomeUnknown
             | ErrorKind::Unavailable { .. }
             | ErrorKind::DeadlineExceeded
-    )
+    );
+    unknown || error.unsettled
 }
 
 /// Says for each deploy what its request is called and what its items are.

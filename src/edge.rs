@@ -6,6 +6,8 @@ pub mod budget;
 pub mod gateway_service;
 pub mod grpc_door;
 pub mod health;
+mod ready;
+mod request_id;
 pub mod status;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::cache::demand::Demand;
 use crate::error::Error;
+use crate::etag::Expected;
 use crate::gateway::Door;
 use crate::ledger::Key;
 use crate::server::Peer;
@@ -42,10 +45,12 @@ pub struct Arrival {
     pub demand: Demand,
     /// By what the caller names the call.
     pub key: Key,
+    /// Which state of what it changes the caller has seen.
+    pub expected: Expected,
     /// Who is at the other end of the connection.
     pub peer: Arc<Peer>,
     pub deadline: Instant,
-    /// When the caller of a stream stops reading; absent where it set no deadline.
+    /// When the caller stops waiting or reading; absent where it set no deadline.
     pub stream_deadline: Option<Instant>,
 }
 
@@ -62,7 +67,7 @@ impl Arrival {
             .and_then(|id| id.to_str().ok())
             .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()))
             .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()))
-            .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
+            .map_or_else(request_id::new, str::to_owned);
         let wait = headers
             .get("grpc-timeout")
             .and_then(|value| value.to_str().ok())
@@ -76,9 +81,18 @@ impl Arrival {
                 .map(|name| Arc::from(String::from_utf8_lossy(name.as_bytes()))),
             demand: Demand::of(headers),
             key: Key::of(headers),
+            expected: Expected::of(headers),
             peer: extensions.get().cloned().unwrap_or_default(),
             deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),
+        }
+    }
+
+    /// Lets the call last as long as its caller asked for, but no longer than `longest`.
+    pub fn last(&mut self, longest: Duration) {
+        if let Some(asked) = self.stream_deadline {
+            let latest = Instant::now().checked_add(longest).unwrap_or(asked);
+            self.deadline = self.deadline.max(asked.min(latest));
         }
     }
 }
@@ -132,6 +146,31 @@ mod tests {
         );
         for wrong in ["", "S", "5", "1x", "123456789S", "-1S", "½S"] {
             assert_eq!(grpc_timeout(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_mutation_may_last_longer_than_others_if_its_caller_asked_for_it() {
+        let arrival = |timeout: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(timeout) = timeout {
+                headers.insert("grpc-timeout", timeout.parse().unwrap());
+            }
+            Arrival::of(&headers, &Extensions::new())
+        };
+        let lasting = |timeout| {
+            let short = arrival(timeout);
+            let mut long = short.clone();
+            long.last(Duration::from_secs(300));
+            (short.deadline, long.deadline, long.stream_deadline)
+        };
+        let (short, long, asked) = lasting(Some("2M"));
+        assert!(short < long && Some(long) == asked);
+        let (short, long, asked) = lasting(Some("1H"));
+        assert!(short < long && Some(long) < asked);
+        for timeout in [Some("5S"), None] {
+            let (short, long, _) = lasting(timeout);
+            assert_eq!(short, long);
         }
     }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::etag::Etag;
+
 /// One broken rule of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -43,6 +45,11 @@ pub enum ConflictReason {
     AlreadyExists,
     /// Something else has to be changed first.
     Precondition,
+    /// It is not as the caller has seen it any more.
+    Stale {
+        /// As it is now; absent where that is not told.
+        current: Option<Etag>,
+    },
 }
 
 /// Who refused, where both the gateway and the upstream could have.
@@ -101,6 +108,8 @@ pub struct Upstream {
     pub code: Option<String>,
     /// AWS's request id.
     pub request_id: Option<String>,
+    /// When it wants to be asked again; absent where it did not say.
+    pub retry_after: Option<Duration>,
 }
 
 /// A failed call: its cause, a text for people, and what the upstream said.
@@ -113,6 +122,11 @@ pub struct Error {
     pub upstream: Option<Box<Upstream>>,
     /// It is the outcome of an earlier call with the same idempotency key.
     pub replayed: bool,
+    /// The call may have been applied all the same, or may still be: the answer of an attempt of it
+    /// was lost. Only where a repeat is harmless; else the kind says so.
+    pub unsettled: bool,
+    /// How many attempts were made of the call; 0 where nobody counted.
+    pub attempts: u32,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -124,6 +138,8 @@ impl Error {
             message: message.into(),
             upstream: None,
             replayed: false,
+            unsettled: false,
+            attempts: 0,
         }
     }
 
@@ -241,6 +257,21 @@ impl Error {
         )
     }
 
+    /// `subject` has been changed since its caller has seen it; nothing was changed by this call.
+    pub fn stale(subject: impl Into<String>, current: Option<Etag>) -> Self {
+        let subject = subject.into();
+        let message = format!(
+            "{subject} is not as it was when the expected version was read, and nothing was changed; read it again"
+        );
+        Self::new(
+            ErrorKind::Conflict {
+                reason: ConflictReason::Stale { current },
+                subject,
+            },
+            message,
+        )
+    }
+
     /// A quota of semantics §3.3 is used up.
     pub fn quota(quota: impl Into<String>, limit: u64) -> Self {
         let quota = quota.into();
@@ -285,7 +316,18 @@ impl Error {
         )
     }
 
-    /// Whether work on the resource is under way that will end by itself.
+    /// The version of the resource that is not the expected one.
+    pub fn current_version(&self) -> Option<Etag> {
+        match &*self.kind {
+            ErrorKind::Conflict {
+                reason: ConflictReason::Stale { current },
+                ..
+            } => *current,
+            _ => None,
+        }
+    }
+
+    /// Whether work that is under way stands in the way, and nothing was changed.
     pub fn is_in_progress(&self) -> bool {
         matches!(
             *self.kind,
@@ -319,5 +361,19 @@ impl Error {
             }
             _ => None,
         }
+    }
+
+    /// Says when the same call may succeed, where it may at all.
+    pub fn set_retry_after(&mut self, when: Duration) {
+        if let ErrorKind::Throttled { retry_after, .. } | ErrorKind::Unavailable { retry_after } =
+            &mut *self.kind
+        {
+            *retry_after = when;
+        }
+    }
+
+    /// What the upstream says of when it wants to be asked again.
+    pub fn hint(&self) -> Option<Duration> {
+        self.upstream.as_deref()?.retry_after
     }
 }

@@ -2,7 +2,7 @@
 //! and the same path for both doors.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tonic::Status;
 use tonic::metadata::MetadataValue;
@@ -10,15 +10,17 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::admission::{Admission, Guards};
-use crate::api::{Operation, Request, Response, Rpc, Typed};
+use crate::api::{Class, Operation, Request, Response, Rpc, Typed};
 use crate::auth::Principal;
 use crate::auth::policy::Decided;
 use crate::cache::Cache;
 use crate::cache::demand::{Demand, Served};
 use crate::edge::budget::Budget;
-use crate::edge::{Arrival, status};
+use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
 use crate::error::{Error, Result};
+use crate::etag::{ETAG, Etag, Expected};
 use crate::ledger::{Key, Ledger, Once, REPLAYED};
+use crate::pipeline::hits::Hits;
 use crate::server::Peer;
 use crate::upstream::Identity;
 
@@ -57,6 +59,8 @@ pub struct Call {
     pub key: Key,
     /// The same, where the backend itself has to see to it that it is applied once.
     pub once: Option<Once>,
+    /// Which state of what it changes the caller has seen.
+    pub expected: Expected,
     /// Which policies let it pass; for the record.
     pub decision: Decided,
     /// As whom the upstream is asked; settled on the way.
@@ -80,6 +84,7 @@ impl Call {
             demand: arrival.demand,
             key: arrival.key.clone(),
             once: None,
+            expected: arrival.expected,
             decision: Decided::default(),
             identity: None,
             peer: Arc::clone(&arrival.peer),
@@ -99,6 +104,8 @@ pub struct Reply {
     pub served: Option<Served>,
     /// It is the outcome of an earlier call with the same idempotency key.
     pub replayed: bool,
+    /// Which state of its resource it shows, where it shows one whole.
+    pub etag: Option<Etag>,
 }
 
 impl Reply {
@@ -109,6 +116,7 @@ impl Reply {
             upstream_request_id: None,
             served: None,
             replayed: false,
+            etag: None,
         }
     }
 }
@@ -124,6 +132,9 @@ pub struct Gateway {
     guards: Guards,
     ledger: Option<Ledger>,
     cache: Option<Cache>,
+    hits: Option<Hits>,
+    /// The longest deadline that callers may set for mutations.
+    longest: Duration,
 }
 
 impl Gateway {
@@ -139,6 +150,21 @@ impl Gateway {
             guards: Guards::default(),
             ledger: None,
             cache: None,
+            hits: None,
+            longest: DEFAULT_DEADLINE,
+        }
+    }
+
+    /// The same, where callers may set a later deadline for mutations.
+    pub fn lasting(self, longest: Duration) -> Self {
+        Self { longest, ..self }
+    }
+
+    /// Takes over the deadline that the caller of a mutation has set.
+    pub fn extend(&self, arrival: &mut Arrival, rpc: impl FnOnce() -> Option<&'static Rpc>) {
+        let more = self.longest > DEFAULT_DEADLINE;
+        if more && rpc().is_some_and(|rpc| rpc.class == Class::Write) {
+            arrival.last(self.longest);
         }
     }
 
@@ -167,6 +193,16 @@ impl Gateway {
         Self { guards, ..self }
     }
 
+    /// The same, whose gRPC door answers at once what its pipeline keeps.
+    pub fn with_hits(self, hits: Option<Hits>) -> Self {
+        Self { hits, ..self }
+    }
+
+    /// What is answered at the door.
+    pub fn hits(&self) -> Option<&Hits> {
+        self.hits.as_ref()
+    }
+
     /// What guards its calls and streams.
     pub fn guards(&self) -> &Guards {
         &self.guards
@@ -180,7 +216,10 @@ impl Gateway {
         arrival: &Arrival,
     ) -> Result<Admission> {
         let rpc = Rpc::of(rpc).ok_or_else(|| Error::internal("an rpc is not in the contract"))?;
-        self.guards.admit(rpc, request, arrival).await
+        let admission = self.guards.admit(rpc, request, arrival).await?;
+        // A stream is held to no state that its caller has seen.
+        arrival.expected.check(None)?;
+        Ok(admission)
     }
 
     /// What the requests of all doors may take.
@@ -204,13 +243,13 @@ impl Gateway {
         let operation = call.operation;
         let outcome = self.call(call).await.and_then(|reply| {
             let (id, served) = (reply.upstream_request_id, reply.served);
-            let replayed = reply.replayed;
+            let (etag, replayed) = (reply.etag, reply.replayed);
             T::from_response(reply.response)
-                .map(|response| (response, id, served, replayed))
+                .map(|response| (response, id, served, etag, replayed))
                 .ok_or_else(|| Error::internal("the backend answered another operation"))
         });
         match outcome {
-            Ok((response, upstream_request_id, served, replayed)) => {
+            Ok((response, upstream_request_id, served, etag, replayed)) => {
                 let mut response = tonic::Response::new(response);
                 if let Some(id) = upstream_request_id.and_then(|id| id.parse().ok()) {
                     response.metadata_mut().insert(status::AWS_REQUEST_ID, id);
@@ -218,6 +257,9 @@ impl Gateway {
                 if replayed {
                     let value = MetadataValue::from_static("true");
                     response.metadata_mut().insert(REPLAYED, value);
+                }
+                if let Some(etag) = etag.and_then(|etag| etag.to_string().parse().ok()) {
+                    response.metadata_mut().insert(ETAG, etag);
                 }
                 for (name, value) in served.iter().flat_map(Served::headers) {
                     if let Ok(value) = value.parse() {

@@ -28,6 +28,7 @@ use crate::backend::engine::store::{Store, Transaction};
 use crate::clock::{Clock, epoch_millis};
 use crate::config::idempotency::IdempotencyConfig;
 use crate::error::{Error, ErrorKind, Origin, Result};
+use crate::etag::Expected;
 use crate::gateway::{Call, Reply};
 
 /// What part of the room the keys of one caller may take.
@@ -285,5 +286,12 @@ impl Once {
 
 /// Of which call it is, for the fingerprint: the same request under the same condition.
 pub fn content(call: &Call) -> Vec<u8> {
-    call.request.key()
+    let condition = match call.expected {
+        Expected::This(etag) => etag.to_string(),
+        _ => "any".to_owned(),
+    };
+    let mut content = condition.into_bytes();
+    content.push(b' ');
+    content.extend(call.request.key());
+    content
 }

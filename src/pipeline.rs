@@ -5,11 +5,16 @@
 pub mod audit;
 pub mod authorize;
 pub mod cache;
+pub mod condition;
 pub mod deadline;
+pub mod hits;
 pub mod idempotency;
 pub mod identify;
 pub mod limit;
 pub mod observe;
+pub mod order;
+pub mod retry;
+pub mod subject;
 pub mod validate;
 
 use tower::util::{BoxCloneSyncService, option_layer};
@@ -20,6 +25,7 @@ use crate::cache::Cache;
 use crate::error::Error;
 use crate::gateway::{Call, Pipeline, Reply};
 use crate::ledger::Ledger;
+use crate::retries::Retries;
 use crate::telemetry::Metrics;
 
 /// Layers that a pipeline may have or not. By default it has none of them.
@@ -27,6 +33,10 @@ use crate::telemetry::Metrics;
 pub struct Extras {
     pub cache: Option<Cache>,
     pub ledger: Option<Ledger>,
+    pub retries: Option<Retries>,
+    /// Who compares versions: this pipeline, or the backend.
+    pub compared: condition::Compared,
+    pub order: Option<order::Order>,
 }
 
 /// Builds the pipeline over `backend` without extras.
@@ -68,10 +78,18 @@ where
         .layer(identify::IdentifyLayer::new(guards.identities.clone()))
         // Before the backend: a request that the model forbids never reaches it.
         .layer(validate::ValidateLayer)
+        // Before the cache's mark: while one waits, nothing that it may touch would be kept. Before
+        // the condition: the version is compared when it is a mutation's turn.
+        .layer(option_layer(extras.order.map(order::OrderLayer::new)))
         // After all that may refuse a call: who gets what is kept could have read it.
         .layer(option_layer(extras.cache.map(cache::CacheLayer::new)))
         // After the cache, which must know when a mutation begins; a read has no key.
         .layer(idempotency::IdempotencyLayer::new(extras.ledger))
+        // After the cache: what is kept has its version already, and a version is compared with what
+        // the backend says now. Before what repeats: a repeat is not compared with what it has done.
+        .layer(condition::ConditionLayer::new(extras.compared))
+        // Innermost: only what was sent is sent again, and nobody else sees the attempts of a call.
+        .layer(option_layer(extras.retries.map(retry::RetryLayer::new)))
         .service(backend);
     BoxCloneSyncService::new(stack)
 }

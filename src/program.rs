@@ -15,6 +15,7 @@ use crate::auth::policy::Authorizer;
 use crate::config::{Address, AwsListen, Config};
 use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
 use crate::gateway::Gateway;
+use crate::pipeline::hits::Hits;
 use crate::reload::Reload;
 use crate::server::{self, DRAIN, Listener, Server, Shutdown};
 use crate::telemetry::{self, Metrics};
@@ -25,7 +26,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// Serves with `config` until SIGTERM or SIGINT, then drains.
 pub fn run(config: Config) -> Result<(), String> {
-    telemetry::log(&config.log, config.log_format)?;
+    let _written = telemetry::log(&config.log, config.log_format)?;
     let stopped = signalled()?;
     on_runtime(serve(config, stopped))
 }
@@ -90,11 +91,16 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         ledger,
         cache,
     } = opened.await?;
+    let hits = cache
+        .clone()
+        .map(|cache| Hits::new(cache, guards.clone(), metrics.clone()));
     let (audit, authorizer) = (guards.audit.clone(), guards.authorizer.clone());
     let gateway = Gateway::new(pipeline)
         .guarded_by(guards)
         .with_ledger(ledger)
-        .with_cache(cache);
+        .with_cache(cache)
+        .with_hits(hits)
+        .lasting(config.order.longest_mutation());
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
         None => Key::random(),

@@ -1,5 +1,8 @@
 //! Logs and metrics of the process.
 
+mod lines;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -9,9 +12,14 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use self::lines::Lines;
+pub use self::lines::Written;
+
 /// The instruments, and the page that shows them. Clones share them.
 #[derive(Clone)]
-pub struct Metrics {
+pub struct Metrics(Arc<Instruments>);
+
+struct Instruments {
     calls: Counter<u64>,
     durations: Histogram<f64>,
     limited: Counter<u64>,
@@ -19,6 +27,10 @@ pub struct Metrics {
     audit_lost: Counter<u64>,
     cache: Counter<u64>,
     cache_bytes: Gauge<u64>,
+    retries: Counter<u64>,
+    hedges: Counter<u64>,
+    circuit: Gauge<u64>,
+    circuit_refused: Counter<u64>,
     registry: Registry,
     /// Keeps the instruments alive.
     _provider: SdkMeterProvider,
@@ -41,7 +53,7 @@ impl Metrics {
             .map_err(|error| MetricsError(error.to_string()))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
         let meter = provider.meter("proton-gateway");
-        Ok(Self {
+        Ok(Self(Arc::new(Instruments {
             calls: meter
                 .u64_counter("proton_gateway_calls")
                 .with_description("Calls that ended, by operation, door and outcome.")
@@ -76,9 +88,25 @@ impl Metrics {
                 .u64_gauge("proton_gateway_cache_bytes")
                 .with_description("What the answers that are kept take, about.")
                 .build(),
+            retries: meter
+                .u64_counter("proton_gateway_retries")
+                .with_description("Failed attempts that could be repeated, by what came of that.")
+                .build(),
+            hedges: meter
+                .u64_counter("proton_gateway_hedges")
+                .with_description("Reads that were slow to be answered, by what came of asking twice.")
+                .build(),
+            circuit: meter
+                .u64_gauge("proton_gateway_circuit_state")
+                .with_description("The circuit of an upstream: 0 closed, 1 half-open, 2 open.")
+                .build(),
+            circuit_refused: meter
+                .u64_counter("proton_gateway_circuit_refused")
+                .with_description("Attempts that were not made since the circuit was open.")
+                .build(),
             registry,
             _provider: provider,
-        })
+        })))
     }
 
     /// Records one call. `outcome` is `OK`, a reason, or `ABANDONED`.
@@ -89,7 +117,7 @@ impl Metrics {
         outcome: &'static str,
         elapsed: Duration,
     ) {
-        self.calls.add(
+        self.0.calls.add(
             1,
             &[
                 KeyValue::new("operation", operation),
@@ -97,7 +125,7 @@ impl Metrics {
                 KeyValue::new("outcome", outcome),
             ],
         );
-        self.durations.record(
+        self.0.durations.record(
             elapsed.as_secs_f64(),
             &[KeyValue::new("operation", operation)],
         );
@@ -105,7 +133,7 @@ impl Metrics {
 
     /// Records a refusal. `limit` says whose limit of what it was; `shadow`, that nothing was refused.
     pub fn limited(&self, class: &'static str, limit: &'static str, shadow: bool) {
-        self.limited.add(
+        self.0.limited.add(
             1,
             &[
                 KeyValue::new("class", class),
@@ -118,29 +146,51 @@ impl Metrics {
     /// Records how many calls the upstream of this name is asked for at the same time.
     pub fn upstream_calls(&self, upstream: &str, allowed: u64) {
         let name = KeyValue::new("upstream", upstream.to_owned());
-        self.upstream_calls.record(allowed, &[name]);
+        self.0.upstream_calls.record(allowed, &[name]);
     }
 
     /// Records that an audit record could not be written.
     pub fn audit_lost(&self) {
-        self.audit_lost.add(1, &[]);
+        self.0.audit_lost.add(1, &[]);
     }
 
     /// Records how a read was answered: `hit`, `miss`, `bypass` or `coalesced`.
     pub fn cache(&self, status: &'static str) {
-        self.cache.add(1, &[KeyValue::new("status", status)]);
+        self.0.cache.add(1, &[KeyValue::new("status", status)]);
     }
 
     /// Records what the answers take that are kept.
     pub fn cache_bytes(&self, bytes: u64) {
-        self.cache_bytes.record(bytes, &[]);
+        self.0.cache_bytes.record(bytes, &[]);
+    }
+
+    /// Records what came of an attempt that failed and could be repeated.
+    pub fn retry(&self, outcome: &'static str) {
+        self.0.retries.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Records what came of asking for a read twice.
+    pub fn hedge(&self, outcome: &'static str) {
+        self.0.hedges.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Records the state of the circuit of the upstream of this name.
+    pub fn circuit(&self, upstream: &str, state: u64) {
+        let name = KeyValue::new("upstream", upstream.to_owned());
+        self.0.circuit.record(state, &[name]);
+    }
+
+    /// Records that the circuit of the upstream of this name refused an attempt.
+    pub fn circuit_refused(&self, upstream: &str) {
+        let name = KeyValue::new("upstream", upstream.to_owned());
+        self.0.circuit_refused.add(1, &[name]);
     }
 
     /// The page for Prometheus.
     pub fn page(&self) -> Result<String, MetricsError> {
         let mut text = Vec::new();
         TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
+            .encode(&self.0.registry.gather(), &mut text)
             .map_err(|error| MetricsError(error.to_string()))?;
         String::from_utf8(text).map_err(|error| MetricsError(error.to_string()))
     }
@@ -178,17 +228,21 @@ pub fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(text).map_err(|error| format!("the filter {text:?} cannot be read: {error}"))
 }
 
-/// Sends log lines to standard error, those that [`filter`] lets through.
-pub fn log(text: &str, format: LogFormat) -> Result<(), String> {
+/// Sends log lines to standard error, those that [`filter`] lets through, until what is returned
+/// is dropped.
+pub fn log(text: &str, format: LogFormat) -> Result<Written, String> {
     let filter = filter(text)?;
+    let (lines, written) = Lines::to(std::io::stderr())
+        .map_err(|error| format!("cannot start the log's thread: {error}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(move || lines.clone());
     match format {
         LogFormat::Text => lines
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
-    .map_err(|error| error.to_string())
+    .map_err(|error| error.to_string())?;
+    Ok(written)
 }

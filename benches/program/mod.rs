@@ -12,6 +12,8 @@ use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
 use proton_gateway::api::pb::{self, template_version_source_input::Source};
 use tonic::transport::Channel;
 
+pub const BINARY: &str = env!("CARGO_BIN_EXE_proton-gateway");
+
 /// The program, which ends with this.
 pub struct Program {
     child: Child,
@@ -29,11 +31,16 @@ impl Drop for Program {
 impl Program {
     /// The binary, with free ports and little to say.
     pub fn command() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_proton-gateway"));
+        let mut command = Self::run_by(Command::new(BINARY));
+        command.args(["--log", "warn"]);
+        command
+    }
+
+    /// The same where `command` runs the binary; with all to say.
+    pub fn run_by(mut command: Command) -> Command {
         for door in ["--listen", "--aws-listen", "--admin-listen"] {
             command.args([door, "127.0.0.1:0"]);
         }
-        command.args(["--log", "warn"]);
         command
     }
 
@@ -97,13 +104,18 @@ impl Program {
 
     /// Asks it to end, and waits until it has.
     pub fn stop(mut self) {
-        let told = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\""])
-            .arg(self.id().to_string())
-            .status();
-        assert!(told.unwrap().success());
+        ask_to_end(self.id());
         self.child.wait().unwrap();
     }
+}
+
+/// Tells a process to end.
+pub fn ask_to_end(process: u32) {
+    let told = Command::new("sh")
+        .args(["-c", "kill -TERM \"$0\""])
+        .arg(process.to_string())
+        .status();
+    assert!(told.unwrap().success());
 }
 
 /// An example as the source of a template version.

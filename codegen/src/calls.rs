@@ -104,20 +104,29 @@ fn calls(out: &mut String, operations: &[Operation]) {
     method(out, operations, "fn json(&self) -> &dyn ToJson", |o| {
         format!("Self::{}(request) => request,", o.name)
     });
+    method(
+        out,
+        operations,
+        "/// The message of the request, encoded.\n    pub fn encoded(&self) -> Vec<u8>",
+        |o| format!("Self::{}(request) => request.encode_to_vec(),", o.name),
+    );
     client_tokens(out, operations);
     subjects(out, operations);
-    out.push_str(
-        "    /// Reads the request of `operation` from AWS JSON.\n    \
-         pub fn from_json(operation: Operation, value: Value) -> Result<Self> {\n        match operation {\n",
+    constructor(
+        out,
+        operations,
+        "/// Reads the request of `operation` from AWS JSON.\n    \
+         pub fn from_json(operation: Operation, value: Value) -> Result<Self>",
+        "FromJson::from_json(value, &At::root())",
     );
-    for o in operations {
-        let _ = writeln!(
-            out,
-            "            Operation::{0} => FromJson::from_json(value, &At::root()).map(Self::{0}),",
-            o.name
-        );
-    }
-    out.push_str("        }\n    }\n}\n\nimpl Response {\n");
+    constructor(
+        out,
+        operations,
+        "/// Reads the request of `operation` from its message.\n    \
+         pub fn decode(operation: Operation, message: &[u8]) -> std::result::Result<Self, DecodeError>",
+        "Message::decode(message)",
+    );
+    out.push_str("}\n\nimpl Response {\n");
     method(
         out,
         operations,
@@ -127,7 +136,19 @@ fn calls(out: &mut String, operations: &[Operation]) {
     method(out, operations, "fn json(&self) -> &dyn ToJson", |o| {
         format!("Self::{}(response) => response,", o.name)
     });
-    encodings(out, operations);
+    method(
+        out,
+        operations,
+        "/// The message of the response, as gRPC sends it.\n    pub fn framed(&self) -> Framed",
+        |o| format!("Self::{}(response) => Framed::of(response),", o.name),
+    );
+    constructor(
+        out,
+        operations,
+        "/// Reads the response of `operation` from its message.\n    \
+         pub fn decode(operation: Operation, message: &[u8]) -> std::result::Result<Self, DecodeError>",
+        "Message::decode(message)",
+    );
     answers(out, operations);
     out.push_str("}\n\n");
     for o in operations {
@@ -195,32 +216,6 @@ fn subjects(out: &mut String, operations: &[Operation]) {
     out.push_str("            _ => None,\n        }\n    }\n\n");
 }
 
-fn encodings(out: &mut String, operations: &[Operation]) {
-    method(
-        out,
-        operations,
-        "/// The response as protobuf.\n    pub fn encode(&self) -> Vec<u8>",
-        |o| {
-            format!(
-                "Self::{}(response) => prost::Message::encode_to_vec(response),",
-                o.name
-            )
-        },
-    );
-    out.push_str(
-        "    /// Reads the response of `operation` from protobuf.\n    \
-         pub fn decode(operation: Operation, bytes: &[u8]) -> std::result::Result<Self, prost::DecodeError> {\n        match operation {\n",
-    );
-    for o in operations {
-        let _ = writeln!(
-            out,
-            "            Operation::{0} => prost::Message::decode(bytes).map(Self::{0}),",
-            o.name
-        );
-    }
-    out.push_str("        }\n    }\n\n");
-}
-
 /// What mutations answer, out of what shows their subject.
 fn answers(out: &mut String, operations: &[Operation]) {
     out.push_str(
@@ -245,6 +240,19 @@ fn answers(out: &mut String, operations: &[Operation]) {
         );
     }
     out.push_str("            _ => None,\n        }\n    }\n");
+}
+
+/// A function that makes what `operation` names.
+fn constructor(out: &mut String, operations: &[Operation], signature: &str, made: &str) {
+    let _ = writeln!(out, "    {signature} {{\n        match operation {{");
+    for o in operations {
+        let _ = writeln!(
+            out,
+            "            Operation::{0} => {made}.map(Self::{0}),",
+            o.name
+        );
+    }
+    out.push_str("        }\n    }\n\n");
 }
 
 fn method(

@@ -93,6 +93,7 @@ fn call(request: Request) -> Call {
         demand: Default::default(),
         key: Default::default(),
         once: None,
+        expected: Default::default(),
         identity: None,
         decision: Default::default(),
         peer: Arc::new(peer),
@@ -124,6 +125,7 @@ async fn updated(_: Call) -> Result<Reply> {
         upstream_request_id: Some("aws-1".to_owned()),
         served: None,
         replayed: false,
+        etag: None,
     })
 }
 

@@ -77,6 +77,9 @@ impl Decided {
     }
 }
 
+/// That a caller may do something, as long as policies are what they were.
+pub struct Permit(Arc<Policies>);
+
 /// What a decision rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grounds {
@@ -223,16 +226,43 @@ impl Authorizer {
         resource: &Resource,
     ) -> Arc<Decision> {
         let policies = self.shared.policies.load_full();
+        self.decide_by(&policies, principal, rpc, resource).await
+    }
+
+    async fn decide_by(
+        &self,
+        policies: &Policies,
+        principal: &Principal,
+        rpc: &Rpc,
+        resource: &Resource,
+    ) -> Arc<Decision> {
         let key = key(policies.version(), principal, rpc, resource);
         if let Some(known) = self.shared.decisions.get(&key).await {
             return known;
         }
-        let decision = Arc::new(Decision::of(&policies, principal, rpc, resource));
+        let decision = Arc::new(Decision::of(policies, principal, rpc, resource));
         self.shared
             .decisions
             .insert(key, Arc::clone(&decision))
             .await;
         decision
+    }
+
+    /// That `principal` may call `rpc` on `resource`, to be asked for again later.
+    pub async fn permit(
+        &self,
+        principal: &Principal,
+        rpc: &Rpc,
+        resource: &Resource,
+    ) -> Option<Permit> {
+        let policies = self.shared.policies.load_full();
+        let decision = self.decide_by(&policies, principal, rpc, resource).await;
+        decision.allowed.then_some(Permit(policies))
+    }
+
+    /// Whether what was permitted still is.
+    pub fn holds(&self, permit: &Permit) -> bool {
+        Arc::ptr_eq(&self.shared.policies.load(), &permit.0)
     }
 
     /// An error unless `principal` may call `rpc` on `resource`.

@@ -1,7 +1,7 @@
 //! Forwards calls to AWS Proton, or to any endpoint that speaks its protocol.
 //!
 //! One attempt per call: the SDK's own retries are off, because who repeats a call has to know
-//! whether a repeat is safe.
+//! whether a repeat is safe. That is [`crate::pipeline::retry`].
 
 pub mod convert;
 mod failure;
@@ -26,6 +26,8 @@ use crate::gateway::{Call, Reply};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an attempt may take where nothing is said.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where an upstream is; everything else comes from AWS's default chain.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +44,7 @@ pub struct Aws {
     changes: Changes,
     /// Absent where calls are sent as they come.
     paces: Option<Paces>,
+    attempt_timeout: Duration,
 }
 
 impl Settings {
@@ -90,12 +93,21 @@ impl Aws {
             clients: Clients::new(unnamed, named, sts_endpoint_url),
             changes: Changes::default(),
             paces: None,
+            attempt_timeout: ATTEMPT_TIMEOUT,
         }
     }
 
     /// The same, which asks no more at the same time than the upstream bears.
     pub fn paced(self, paces: Option<Paces>) -> Self {
         Self { paces, ..self }
+    }
+
+    /// The same, which gives an attempt up after this time, so that there is some left for another.
+    pub fn giving_up_after(self, attempt_timeout: Duration) -> Self {
+        Self {
+            attempt_timeout,
+            ..self
+        }
     }
 
     /// Where the names of what was changed through this gateway are published.
@@ -117,6 +129,7 @@ impl Service<Call> for Aws {
         let identity = call.identity.clone().unwrap_or_default();
         let client = self.clients.of(&identity);
         let changes = self.changes.clone();
+        let attempt_timeout = self.attempt_timeout;
         let paces = self.paces.as_ref();
         let pace = paces.map(|paces| paces.of(identity.upstream.as_ref()));
         Box::pin(async move {
@@ -125,6 +138,7 @@ impl Service<Call> for Aws {
                 None => None,
             };
             let left = call.deadline.saturating_duration_since(Instant::now());
+            let left = left.min(attempt_timeout);
             let settings = aws_sdk_proton::config::Builder::new().timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT_TIMEOUT.min(left))
@@ -136,8 +150,9 @@ impl Service<Call> for Aws {
             let name = if mutates { call.request.name() } else { None };
             // Large, and not needed on the stack of every caller.
             let outcome = Box::pin(sdk::forward(&client, settings, call.request)).await;
-            if let Some(name) = name {
-                // Whatever came of it: an outcome may be unknown.
+            let refused = outcome.as_ref().is_err_and(Error::is_refusal);
+            if let Some(name) = name.filter(|_| !refused) {
+                // Whatever else came of it: an outcome may be unknown.
                 changes.publish(&name);
             }
             if let Some(place) = place {

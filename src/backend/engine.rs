@@ -53,6 +53,7 @@ use crate::cache::coherence::Coherence;
 use crate::changes::Changes;
 use crate::clock::{Clock, epoch_millis};
 use crate::error::{Error, Result};
+use crate::etag::Condition;
 use crate::gateway::{Call, Reply};
 
 /// How long a task that failed is left alone before it is tried again.
@@ -245,19 +246,28 @@ impl Engine {
     }
 
     async fn answer(self, call: Call) -> Result<Reply> {
+        let condition = Condition::of(&call);
         let (operation, request) = (call.operation, call.request);
-        if let Some(once) = call.once {
-            return self
-                .write(move |tx, cx| once.run(tx, operation, || route(tx, cx, request)))
-                .await?;
-        }
-        let response = if call.operation.policy().idempotency == Idempotency::Read {
+        let once = call.once;
+        if operation.policy().idempotency == Idempotency::Read {
             let cx = self.context();
-            self.store.read(move |tx| route(tx, &cx, request)).await?
-        } else {
-            self.write(move |tx, cx| route(tx, cx, request)).await?
-        };
-        Ok(Reply::new(response))
+            let read = move |tx: &Transaction<'_>| route(tx, &cx, request);
+            return self.store.read(read).await.map(Reply::new);
+        }
+        self.write(move |tx, cx| {
+            let change = || {
+                if let Some(condition) = condition {
+                    // In the same transaction: nobody changes it in between.
+                    condition.check(&route(tx, cx, condition.read.clone())?)?;
+                }
+                route(tx, cx, request)
+            };
+            match once {
+                Some(once) => once.run(tx, operation, change),
+                None => change().map(|response| Ok(Reply::new(response))),
+            }
+        })
+        .await?
     }
 
     /// Does what is due, when it is due, until `stopped` returns. What is under way then is

@@ -72,6 +72,8 @@ pub enum Status {
     Bypass,
     /// The backend was being asked by another call.
     Coalesced,
+    /// It was kept, and its time is over: the backend is being asked, or fails.
+    Stale,
 }
 
 impl Status {
@@ -81,6 +83,7 @@ impl Status {
             Self::Miss => "miss",
             Self::Bypass => "bypass",
             Self::Coalesced => "coalesced",
+            Self::Stale => "stale",
         }
     }
 }

@@ -7,21 +7,26 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Key, Read};
-use crate::api::{Cache as Class, Response};
+use crate::api::{Cache as Class, Framed};
 use crate::config::cache::CacheConfig;
 use crate::error::Result;
+use crate::etag::Etag;
 use crate::gateway::Reply;
 
 /// What an entry takes besides its answer.
 const OVERHEAD: usize = 512;
 
 pub struct Entry {
+    /// Which state of its resource the answer shows.
+    pub etag: Option<Etag>,
     /// Absent where a read saw what is not kept: what began before it is not kept either.
-    pub outcome: Option<Result<Response>>,
+    pub outcome: Option<Result<Framed>>,
     pub mark: u64,
     /// When its read began: the answer is no older.
     pub began: Instant,
     pub until: Instant,
+    /// Until then it may still be given where nothing better can be.
+    spare_until: Instant,
     /// In bytes, about.
     pub weight: u32,
 }
@@ -29,14 +34,22 @@ pub struct Entry {
 impl Entry {
     /// What is kept of a read; absent where it says nothing of what it read.
     pub fn of(read: &Read, outcome: &Result<Reply>, config: &CacheConfig) -> Option<Self> {
+        let mut grace = config.stale_if_error.0.max(config.stale_while_revalidate.0);
+        let etag = outcome.as_ref().ok().and_then(|reply| reply.etag);
         let (outcome, span, size) = match outcome {
             Ok(reply) => {
                 let json = reply.response.to_json();
                 let span = match under_way(&json) {
-                    true => config.transitional_ttl.0.min(settled(read, config)),
+                    true => {
+                        // It surely is another one by then.
+                        grace = Duration::ZERO;
+                        config.transitional_ttl.0.min(settled(read, config))
+                    }
                     false => settled(read, config),
                 };
-                (Ok(reply.response.clone()), span, json.to_string().len())
+                let frame = reply.response.framed();
+                let size = frame.bytes().len();
+                (Ok(frame), span, size)
             }
             Err(error) if error.is_not_found() => {
                 let mut error = error.clone();
@@ -44,7 +57,8 @@ impl Entry {
                     // That of another request.
                     upstream.request_id = None;
                 }
-                let size = error.message.len();
+                // The message holds the name that the kind holds as well.
+                let size = 2 * error.message.len();
                 (Err(error), config.negative_ttl.0, size)
             }
             Err(_) => return None,
@@ -53,21 +67,29 @@ impl Entry {
             true => (None, longest(read, config), 0),
             false => (Some(outcome), jittered(span), size),
         };
-        // Twice: a message has more room than its text.
-        let weight = OVERHEAD + read.key.request.len() + 2 * size;
+        let weight = OVERHEAD + read.key.request.len() + size;
         Some(Self {
+            etag,
             outcome,
             mark: read.mark,
             began: read.began,
             until: read.began + span,
+            spare_until: read.began + span + grace,
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
         })
     }
 }
 
+impl Entry {
+    /// Whether it may be given at `now` although it is past its time by so much.
+    pub fn is_spare(&self, now: Instant, by: Duration) -> bool {
+        now < (self.until + by).min(self.spare_until)
+    }
+}
+
 /// How long an answer is kept about what is settled.
 fn settled(read: &Read, config: &CacheConfig) -> Duration {
-    match read.class {
+    match read.operation.policy().cache {
         Class::None => Duration::ZERO,
         Class::State => config.state_ttl.0,
         Class::Definition => config.definition_ttl.0,
@@ -115,7 +137,7 @@ impl moka::Expiry<Key, Arc<Entry>> for Lifetime {
         entry: &Arc<Entry>,
         _: std::time::Instant,
     ) -> Option<Duration> {
-        Some(entry.until.saturating_duration_since(Instant::now()))
+        Some(entry.spare_until.saturating_duration_since(Instant::now()))
     }
 
     fn expire_after_update(

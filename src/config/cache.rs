@@ -27,6 +27,10 @@ pub struct CacheConfig {
     pub transitional_ttl: Span,
     /// That something does not exist.
     pub negative_ttl: Span,
+    /// For how long after its time an answer is given while a fresh one is read.
+    pub stale_while_revalidate: Span,
+    /// For how long after its time an answer is given if the upstream fails.
+    pub stale_if_error: Span,
 }
 
 impl Default for CacheConfig {
@@ -39,6 +43,8 @@ impl Default for CacheConfig {
             definition_ttl: seconds(60),
             transitional_ttl: seconds(0),
             negative_ttl: seconds(1),
+            stale_while_revalidate: seconds(0),
+            stale_if_error: seconds(0),
         }
     }
 }
@@ -53,6 +59,8 @@ impl CacheConfig {
             ("cache.definition-ttl", self.definition_ttl),
             ("cache.transitional-ttl", self.transitional_ttl),
             ("cache.negative-ttl", self.negative_ttl),
+            ("cache.stale-while-revalidate", self.stale_while_revalidate),
+            ("cache.stale-if-error", self.stale_if_error),
         ] {
             if span > LONGEST {
                 return Err(invalid(name, "at most 24h; 0 keeps nothing"));

@@ -161,6 +161,8 @@ fn the_effective_configuration_can_be_read_back_as_a_file() {
         ),
         "listen = \"unix:/run/a.sock\"\n[connections]\nmax-age = \"0\"\nunix-socket-mode = \"0660\"",
         "[cache]\nenabled = true\nmax-size = \"16MiB\"\nstate-ttl = \"0\"",
+        "[retry]\nbudget = \"10%\"\nhedge-after = \"500ms\"\n[retry.circuit]\nfailures = \"100 %\"",
+        "[order]\nenabled = true\nqueue = 2\nwait = \"90s\"",
     ] {
         let config = from_file(text).unwrap();
         let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
@@ -273,6 +275,36 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
         ),
         ("cache.max-size", "[cache]\nmax-size = \"1KiB\""),
         ("cache.state-ttl", "[cache]\nstate-ttl = \"2days\""),
+        ("retry.attempts", "[retry]\nattempts = 0"),
+        ("retry.base-pause", "[retry]\nbase-pause = \"0\""),
+        ("retry.max-pause", "[retry]\nmax-pause = \"10ms\""),
+        (
+            "retry.attempt-timeout",
+            "[retry]\nattempt-timeout = \"1ms\"",
+        ),
+        ("retry.reserve", "[retry]\nreserve = 100000"),
+        ("retry.hedge-after", "[retry]\nhedge-after = \"15s\""),
+        ("retry.circuit.window", "[retry.circuit]\nwindow = \"10ms\""),
+        (
+            "retry.circuit.min-attempts",
+            "[retry.circuit]\nmin-attempts = 0",
+        ),
+        (
+            "retry.circuit.failures",
+            "[retry.circuit]\nfailures = \"0%\"",
+        ),
+        (
+            "retry.circuit.open-time",
+            "[retry.circuit]\nopen-time = \"0\"",
+        ),
+        (
+            "retry.circuit.max-open-time",
+            "[retry.circuit]\nmax-open-time = \"4s\"",
+        ),
+        ("order.queue", "[order]\nqueue = 0"),
+        ("order.queue", "[order]\nqueue = 9\ntotal = 8"),
+        ("order.total", "[order]\ntotal = 1000000"),
+        ("order.wait", "[order]\nwait = \"0\""),
         ("tls.certificate-file", "[tls]\nkey-file = \"a\""),
         ("tls.key-file", "[tls]\ncertificate-file = \"a\""),
         (

@@ -22,6 +22,7 @@ use crate::api::{self, Operation};
 use crate::auth::{self, Authenticator, Identified};
 use crate::cache::demand::Served;
 use crate::error::{Error, ErrorKind};
+use crate::etag::Etag;
 use crate::gateway::{Call, Door, Gateway, Reply};
 use crate::ledger::REPLAYED;
 use crate::server::Unknown;
@@ -36,6 +37,8 @@ const REQUEST_ID: &str = "x-amzn-requestid";
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Tells another gateway, whose upstream we are, what AWS's code alone does not say.
 pub const REASON: &str = "x-proton-gateway-reason";
+/// How many attempts a failed call took, where there was more than one.
+const ATTEMPTS: &str = "x-proton-gateway-attempts";
 
 /// Answers AWS's SDKs. Clones share the gateway.
 #[derive(Clone)]
@@ -94,6 +97,8 @@ impl AwsDoor {
         )
         .await
         .unwrap_or_else(|_| Err(Error::unreadable("the body did not come in time")))?;
+        self.gateway
+            .extend(arrival, || Some(request.operation().rpc()));
         let call = Call::new(request, Door::Aws, arrival);
         self.gateway.call(call).await
     }
@@ -263,6 +268,7 @@ fn success(reply: &Reply, request_id: &str) -> Response<Full<Bytes>> {
         let value = HeaderValue::from_static("true");
         response.headers_mut().insert(REPLAYED, value);
     }
+    add_etag(response.headers_mut(), reply.etag);
     for (name, value) in reply.served.iter().flat_map(Served::headers) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
@@ -299,7 +305,19 @@ fn failure(error: &Error, request_id: &str) -> Response<Full<Bytes>> {
     if error.replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
+    if error.attempts > 1 {
+        headers.insert(ATTEMPTS, error.attempts.into());
+    }
+    add_etag(headers, error.current_version());
     response
+}
+
+/// HTTP has etags in quotation marks.
+fn add_etag(headers: &mut HeaderMap, etag: Option<Etag>) {
+    let value = etag.map(|etag| HeaderValue::from_str(&format!("\"{etag}\"")));
+    if let Some(Ok(value)) = value {
+        headers.insert(header::ETAG, value);
+    }
 }
 
 fn respond(code: StatusCode, body: &Value, request_id: &str) -> Response<Full<Bytes>> {

@@ -17,6 +17,7 @@ use tower::Service;
 
 use super::budget::{Budget, Metered, Share};
 use super::gateway_service::Own;
+use super::ready::{self, Seen};
 use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
 use crate::api::health::health_server::HealthServer;
 use crate::api::own::gateway_service_server::GatewayServiceServer;
@@ -30,6 +31,7 @@ use crate::deploy::Deploys;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Door, Gateway};
 use crate::pages::Paginator;
+use crate::pipeline::hits::Hits;
 use crate::server::{PROBES, Unknown};
 use crate::waits::Waits;
 
@@ -62,9 +64,11 @@ pub fn routes(
             )
     };
     Ok(Edge {
+        gateway: gateway.clone(),
         budget: gateway.budget().clone(),
         authenticator: None,
         audit: gateway.guards().audit.clone(),
+        hits: gateway.hits().cloned(),
         inner: Routes::new(
             ProtonServiceServer::new(gateway)
                 // tonic applies the limit to what a message is unpacked to as well.
@@ -94,9 +98,11 @@ pub fn routes(
 /// Names each request, sets its deadline, asks who sends it, and sees to it that no error leaves without details.
 #[derive(Clone)]
 pub struct Edge<S> {
+    gateway: Gateway,
     budget: Budget,
     authenticator: Option<Authenticator>,
     audit: Option<Audit>,
+    hits: Option<Hits>,
     inner: S,
 }
 
@@ -118,7 +124,7 @@ where
         + 'static,
     S::Future: Send,
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -136,6 +142,8 @@ where
         }
         let mut arrival = Arrival::of(request.headers(), request.extensions());
         let request_id = arrival.request_id.clone();
+        let method = request.uri().path().rsplit('/').next();
+        self.gateway.extend(&mut arrival, || Rpc::of(method?));
         let mut end = Instant::from(arrival.deadline + GRACE);
         // Answered to anybody: whoever balances load has no credential.
         let open = request.uri().path().starts_with(PROBES);
@@ -145,6 +153,7 @@ where
         let budget = self.budget.clone();
         let authenticator = self.authenticator.clone().filter(|_| !open);
         let audit = self.audit.clone();
+        let hits = self.hits.clone();
         // The one that is ready.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
@@ -171,6 +180,23 @@ where
                 }
                 // Nobody after this needs it, or might show it.
                 request.headers_mut().remove(header::AUTHORIZATION);
+            }
+            // What needs no time takes nothing of the budget.
+            let (parts, body) = request.into_parts();
+            let mut request = Request::from_parts(parts, Seen::of(body).await);
+            let asked = hits.and_then(|hits| {
+                let question = ready::question(&request, &arrival)?;
+                Some((hits, question))
+            });
+            if let Some((hits, question)) = &asked
+                && let Some(outcome) = hits.answer(question, &arrival)
+            {
+                return match outcome {
+                    Ok(hit) => Ok(ready::answer(hit, &request_id).map(Body::new)),
+                    Err(error) => {
+                        Ok(status::of(&error, Some(question.operation()), &request_id).into_http())
+                    }
+                };
             }
             let share = match open {
                 true => budget.of_health(),
@@ -208,6 +234,11 @@ where
             let response = response?;
             let failed = Status::from_header_map(response.headers())
                 .and_then(|failure| status::complete(&failure, &request_id));
+            if let Some((hits, question)) = asked
+                && ready::was_kept(response.headers())
+            {
+                hits.learn(question).await;
+            }
             let mut response = match failed {
                 Some(failure) => failure.into_http(),
                 None => response,

@@ -13,6 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::REQUEST_ID;
 use crate::api::Operation;
 use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Violation};
+use crate::etag::ETAG;
 use crate::ledger::REPLAYED;
 
 /// The domain of all our reasons.
@@ -75,6 +76,9 @@ pub fn meaning(kind: &ErrorKind) -> Meaning {
                 Code::FailedPrecondition,
                 "ConflictException",
             ),
+            ConflictReason::Stale { .. } => {
+                ("VERSION_MISMATCH", Code::Aborted, "ConflictException")
+            }
         },
         ErrorKind::Unauthenticated { exception } => {
             ("UNAUTHENTICATED", Code::Unauthenticated, *exception)
@@ -213,6 +217,12 @@ pub fn of(error: &Error, operation: Option<Operation>, request_id: &str) -> Stat
     let aws_request_id = upstream.and_then(|upstream| upstream.request_id.as_deref().map(fact));
     if let Some(id) = &aws_request_id {
         facts.insert("aws_request_id".to_owned(), id.clone());
+    }
+    if error.attempts > 1 {
+        facts.insert("attempts".to_owned(), error.attempts.to_string());
+    }
+    if let Some(etag) = error.current_version() {
+        facts.insert(ETAG.to_owned(), etag.to_string());
     }
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, facts);
     match &*error.kind {

@@ -14,7 +14,7 @@ pub struct Outcome(Result<Reply>);
 pub fn is_final(outcome: &Result<Reply>) -> bool {
     match outcome {
         Ok(_) => true,
-        Err(error) => error.is_refusal() && !error.is_in_progress(),
+        Err(error) => error.is_refusal() && !error.is_in_progress() && !error.unsettled,
     }
 }
 
@@ -64,13 +64,14 @@ const NOT_FOUND: i32 = 4;
 const ALREADY_EXISTS: i32 = 5;
 const PRECONDITION: i32 = 6;
 const QUOTA: i32 = 7;
+const STALE: i32 = 8;
 
 impl Outcome {
     /// The outcome as it is kept.
     pub fn encode(outcome: &Result<Reply>) -> Vec<u8> {
         let kept = match outcome {
             Ok(reply) => Kept {
-                response: Some(reply.response.encode()),
+                response: Some(reply.response.framed().into_message().to_vec()),
                 upstream_request_id: reply.upstream_request_id.clone(),
                 refusal: None,
             },
@@ -141,9 +142,13 @@ impl Refusal {
             ErrorKind::Conflict { reason, subject } => Self {
                 reason: match reason {
                     ConflictReason::AlreadyExists => ALREADY_EXISTS,
+                    ConflictReason::Stale { .. } => STALE,
                     ConflictReason::InProgress | ConflictReason::Precondition => PRECONDITION,
                 },
                 about: subject.clone(),
+                name: error
+                    .current_version()
+                    .map_or_else(String::new, |etag| etag.to_string()),
                 ..plain
             },
             ErrorKind::QuotaExceeded { quota, limit } => Self {
@@ -175,6 +180,9 @@ impl Refusal {
             },
             ALREADY_EXISTS => conflict(ConflictReason::AlreadyExists),
             PRECONDITION => conflict(ConflictReason::Precondition),
+            STALE => conflict(ConflictReason::Stale {
+                current: self.name.parse().ok(),
+            }),
             QUOTA => ErrorKind::QuotaExceeded {
                 quota: self.about,
                 limit: self.limit,
@@ -187,7 +195,7 @@ impl Refusal {
         match self.upstream_code {
             Some(code) => error.with_upstream(crate::error::Upstream {
                 code: Some(code),
-                request_id: None,
+                ..Default::default()
             }),
             None => error,
         }
@@ -233,6 +241,10 @@ mod tests {
             Error::already_exists("service/shop"),
             Error::precondition("service/shop", "delete it first"),
             Error::quota("services", 1000),
+            Error::stale(
+                "service/shop",
+                Some("AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap()),
+            ),
         ] {
             assert!(is_final(&Err(error.clone())), "{error}");
             assert_eq!(again(Err(error.clone())).unwrap_err(), error);

@@ -13,7 +13,7 @@ use tower::{Layer, Service, ServiceExt};
 
 use crate::api::Idempotency;
 use crate::cache::demand::{Served, Status};
-use crate::cache::{Cache, Key, Landed, Read, Takeoff};
+use crate::cache::{Cache, Flight, Key, Landed, Read, Takeoff};
 use crate::edge::DEFAULT_DEADLINE;
 use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::gateway::{Call, Door, Reply};
@@ -72,7 +72,7 @@ where
         } else if call.door == Door::Wait {
             Box::pin(through.poll(call))
         } else {
-            Box::pin(through.read(call))
+            Box::pin(through.read_or_stale(call))
         }
     }
 }
@@ -99,9 +99,27 @@ where
         outcome
     }
 
-    async fn read(self, call: Call) -> Result<Reply> {
+    /// Where the upstream fails, what was kept is given for a while after its time; but nothing that
+    /// is known to have changed since.
+    async fn read_or_stale(self, call: Call) -> Result<Reply> {
+        let (cache, demand) = (self.cache.clone(), call.demand);
+        let read = cache.read(&call);
+        match self.read(call, read.clone()).await {
+            Err(error) if is_outage(&error) => {
+                let now = read.and_then(|read| cache.anew(&read));
+                let kept = now.and_then(|now| cache.look_up_on_error(&now, demand));
+                kept.map_or(Err(error), |kept| {
+                    cache.count(Status::Stale);
+                    kept
+                })
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn read(self, call: Call, read: Option<Read>) -> Result<Reply> {
         let demand = call.demand;
-        let Some(read) = self.cache.read(&call) else {
+        let Some(read) = read else {
             return match demand.only_if_cached {
                 true => Err(nothing_kept()),
                 false => self.ask(call, None).await,
@@ -116,6 +134,15 @@ where
         }
         if demand.no_cache {
             return self.ask(call, Some(read)).await;
+        }
+        if let Some(stale) = self.cache.look_up_meanwhile(&read, demand) {
+            self.cache.count(Status::Stale);
+            if let Takeoff::Lead(flight, landing) = self.cache.take_off(&read, demand) {
+                self.fly(call, read, flight);
+                // Somebody has to wait for it.
+                tokio::spawn(landing_of(landing));
+            }
+            return stale;
         }
         match self.cache.take_off(&read, demand) {
             Takeoff::Hit(hit) => {
@@ -139,27 +166,8 @@ where
                 }
             }
             Takeoff::Lead(flight, landing) => {
-                let cache = self.cache.clone();
-                let (shared, inner) = (call.clone(), self.inner.clone());
-                let began = read.began();
-                let anew = read.clone();
-                // Held from here on: a task may be dropped before it begins.
-                let under_way = cache.under_way(&read, &flight);
-                tokio::spawn(async move {
-                    let _under_way = under_way;
-                    let end = Instant::now() + LONGEST;
-                    let deadline = end.into_std();
-                    let asked = inner.oneshot(Call { deadline, ..shared });
-                    tokio::select! {
-                        outcome = tokio::time::timeout_at(end, asked) => {
-                            if let Ok(outcome) = outcome {
-                                cache.land(&read, &outcome);
-                                flight.land(outcome);
-                            }
-                        }
-                        () = flight.deserted() => {}
-                    }
-                });
+                let (began, anew) = (read.began(), read.clone());
+                self.fly(call.clone(), read, flight);
                 match landing_of(landing).await.as_deref() {
                     Some(Ok(reply)) => Ok(self.served(reply.clone(), Status::Miss, began)),
                     Some(Err(error)) => {
@@ -173,6 +181,28 @@ where
                 }
             }
         }
+    }
+
+    /// Reads on a task of its own, for all who wait for it.
+    fn fly(&self, call: Call, read: Read, flight: Flight) {
+        let (cache, inner) = (self.cache.clone(), self.inner.clone());
+        // Held from here on: a task may be dropped before it begins.
+        let under_way = cache.under_way(&read, &flight);
+        tokio::spawn(async move {
+            let _under_way = under_way;
+            let end = Instant::now() + LONGEST;
+            let deadline = end.into_std();
+            let asked = inner.oneshot(Call { deadline, ..call });
+            tokio::select! {
+                outcome = tokio::time::timeout_at(end, asked) => {
+                    if let Ok(outcome) = outcome {
+                        cache.land(&read, &outcome);
+                        flight.land(outcome);
+                    }
+                }
+                () = flight.deserted() => {}
+            }
+        });
     }
 
     /// Asks for this call alone; keeps the answer of a `read`.
@@ -215,14 +245,27 @@ fn is_certain(outcome: &Result<Reply>) -> bool {
     match outcome {
         Ok(_) => true,
         Err(error) => {
-            error.is_refusal()
+            let refused = error.is_refusal()
                 || matches!(
                     *error.kind,
                     ErrorKind::AccessDenied { .. }
                         | ErrorKind::Throttled { .. }
                         | ErrorKind::Unauthenticated { .. }
-                )
+                );
+            // An earlier attempt may still be applied.
+            refused && !error.unsettled
         }
+    }
+}
+
+/// Whether the upstream could not answer, whatever was asked.
+fn is_outage(error: &Error) -> bool {
+    match *error.kind {
+        ErrorKind::Unavailable { .. } | ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded => {
+            true
+        }
+        ErrorKind::Throttled { origin, .. } => origin == Origin::Upstream,
+        _ => false,
     }
 }
 

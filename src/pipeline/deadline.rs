@@ -42,7 +42,7 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let deadline = tokio::time::Instant::from_std(call.deadline);
-        if deadline <= tokio::time::Instant::now() {
+        if has_passed(call.deadline) {
             return Box::pin(std::future::ready(Err(passed(
                 "the deadline had passed before the call began; nothing was changed",
             ))));
@@ -61,6 +61,11 @@ where
                 })
         })
     }
+}
+
+/// Whether the caller no longer waits.
+pub(super) fn has_passed(deadline: std::time::Instant) -> bool {
+    deadline <= tokio::time::Instant::now().into_std()
 }
 
 fn passed(message: &str) -> Error {

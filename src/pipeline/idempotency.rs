@@ -17,6 +17,7 @@ use crate::api::{Idempotency, Request, Response, pb};
 use crate::cache::demand::Demand;
 use crate::edge::DEFAULT_DEADLINE;
 use crate::error::{Error, ErrorKind, Result};
+use crate::etag::Expected;
 use crate::gateway::{Call, Reply};
 use crate::ledger::in_flight::{InFlight, Joined};
 use crate::ledger::probe::{self, Evidence, Verdict};
@@ -135,10 +136,13 @@ where
         if call.request.client_token().is_none_or(str::is_empty) {
             call.request.set_client_token(once.client_token());
         }
-        if call.request.repeatable() {
+        // Under a condition a repeat is compared with what the first one has made of the subject.
+        if call.request.repeatable() && !is_conditional(&call) {
             let outcome = self.inner.oneshot(call.clone()).await;
             return match outcome {
-                Err(error) if again && error.is_taken() && !tells_its_own(&call) => {
+                Err(error)
+                    if (again || error.unsettled) && error.is_taken() && !tells_its_own(&call) =>
+                {
                     Err(perhaps_applied(error))
                 }
                 outcome => keep(&once, outcome).await,
@@ -153,7 +157,7 @@ where
         };
         if !may_be_applied(&error) {
             // What an earlier call was sent for may still arrive: what was known before it counts.
-            if !again && !error.is_refusal() {
+            if !again && !error.is_refusal() && !error.unsettled {
                 once.forget().await?;
             }
             return keep(&once, Err(error)).await;
@@ -168,9 +172,9 @@ where
         }
     }
 
-    /// What is to be known before a call whose repeat may act twice.
+    /// What is to be known before a call whose repeat may act twice, or may be refused.
     async fn evidence(&self, call: &Call, once: &Once) -> Result<Vec<u8>> {
-        if call.operation.policy().idempotency != Idempotency::None {
+        if call.operation.policy().idempotency != Idempotency::None && !is_conditional(call) {
             return Ok(Vec::new());
         }
         let Some(read) = call.request.subject() else {
@@ -229,6 +233,7 @@ where
             request,
             demand: Demand::FRESH,
             key: ledger::Key::Absent,
+            expected: Expected::Any,
             // The time of the call may be what was over.
             deadline: call.deadline.max(Instant::now() + DEFAULT_DEADLINE / 4),
             ..call.clone()
@@ -245,6 +250,10 @@ async fn keep(once: &Once, outcome: Result<Reply>) -> Result<Reply> {
     outcome
 }
 
+fn is_conditional(call: &Call) -> bool {
+    call.expected != Expected::Any
+}
+
 fn replayed(call: &Call, outcome: &[u8]) -> Result<Reply> {
     Outcome::decode(call.operation, outcome)?.replayed()
 }
@@ -252,6 +261,7 @@ fn replayed(call: &Call, outcome: &[u8]) -> Result<Reply> {
 /// Whether a call that ended so may be applied all the same. It may be what stands in its own way.
 fn may_be_applied(error: &Error) -> bool {
     error.is_in_progress()
+        || error.unsettled
         || matches!(
             *error.kind,
             ErrorKind::OutcomeUnknown | ErrorKind::DeadlineExceeded | ErrorKind::Internal

@@ -7,9 +7,23 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
-use crate::error::Error;
+use crate::api::Operation;
+use crate::auth::Principal;
+use crate::error::{Error, Result};
 use crate::gateway::{Call, Reply};
-use crate::limits::Limiter;
+use crate::limits::{Held, Limiter};
+
+/// Lets a call begin that nothing forbids; it counts as long as what is returned is held.
+pub(super) fn let_in(
+    limiter: Option<&Limiter>,
+    operation: Operation,
+    principal: &Principal,
+) -> Result<Option<Held>> {
+    limiter
+        .filter(|_| !operation.policy().relieves)
+        .map(|limiter| limiter.call(operation.rpc(), principal))
+        .transpose()
+}
 
 #[derive(Clone)]
 pub struct LimitLayer {
@@ -46,17 +60,14 @@ where
 {
     type Response = Reply;
     type Error = Error;
-    type Future = BoxFuture<'static, Result<Reply, Error>>;
+    type Future = BoxFuture<'static, Result<Reply>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        if call.operation.policy().relieves {
-            return Box::pin(self.inner.call(call));
-        }
-        match self.limiter.call(call.operation.rpc(), &call.principal) {
+        match let_in(Some(&self.limiter), call.operation, &call.principal) {
             Ok(held) => {
                 let answer = self.inner.call(call);
                 Box::pin(async move {

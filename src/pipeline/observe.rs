@@ -9,9 +9,10 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
+use crate::api::Request;
 use crate::edge::status;
 use crate::error::{Error, ErrorKind};
-use crate::gateway::{Call, Reply};
+use crate::gateway::{Call, Door, Reply};
 use crate::telemetry::Metrics;
 
 #[derive(Debug, Clone)]
@@ -56,36 +57,52 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let record = Record {
-            operation: call.operation.name(),
-            door: call.door.name(),
-            request_id: call.request_id.clone(),
-            started: Instant::now(),
-            metrics: self.metrics.clone(),
-            outcome: None,
-        };
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let request = call.request.redacted();
-            tracing::debug!(operation = record.operation, request_id = record.request_id, %request, "call begins");
-        }
+        let request_id = call.request_id.clone();
+        let record = Record::begin(&self.metrics, &call.request, call.door, request_id);
         let answer = self.inner.call(call);
         Box::pin(async move {
-            let mut record = record;
             let outcome = answer.await;
-            record.outcome = Some(outcome.as_ref().map(drop).map_err(Clone::clone));
+            record.end(&outcome);
             outcome
         })
     }
 }
 
 /// Written when dropped, so that a call whose caller went away is on the record too.
-struct Record {
+pub(super) struct Record {
     operation: &'static str,
     door: &'static str,
     request_id: String,
     started: Instant,
     metrics: Metrics,
     outcome: Option<Result<(), Error>>,
+}
+
+impl Record {
+    pub(super) fn begin(
+        metrics: &Metrics,
+        request: &Request,
+        door: Door,
+        request_id: String,
+    ) -> Self {
+        let operation = request.operation().name();
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let request = request.redacted();
+            tracing::debug!(operation, request_id, %request, "call begins");
+        }
+        Self {
+            operation,
+            door: door.name(),
+            request_id,
+            started: Instant::now(),
+            metrics: metrics.clone(),
+            outcome: None,
+        }
+    }
+
+    pub(super) fn end<T>(mut self, outcome: &Result<T, Error>) {
+        self.outcome = Some(outcome.as_ref().map(drop).map_err(Clone::clone));
+    }
 }
 
 impl Drop for Record {

@@ -29,6 +29,7 @@ fn call(name: &str, deadline: Instant) -> Call {
         demand: Default::default(),
         key: Default::default(),
         once: None,
+        expected: Default::default(),
         identity: None,
         decision: Default::default(),
         peer: Arc::default(),
@@ -49,6 +50,7 @@ fn pipeline(metrics: Metrics) -> Pipeline {
             upstream_request_id: None,
             served: None,
             replayed: false,
+            etag: None,
         })
     });
     build(backend, metrics, &Guards::default())

@@ -1,4 +1,5 @@
-//! Refuses requests that break the model's constraints, with all violations at once.
+//! Refuses requests that break the model's constraints, with all violations at once, and conditions
+//! that cannot be meant.
 
 use std::task::{Context, Poll};
 
@@ -37,7 +38,10 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        match call.request.validate() {
+        let expected = call
+            .expected
+            .check(call.operation.policy().subject.as_ref());
+        match expected.and_then(|()| call.request.validate()) {
             Ok(()) => Either::Right(self.inner.call(call)),
             Err(error) => Either::Left(ready(Err(error))),
         }

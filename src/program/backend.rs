@@ -14,7 +14,10 @@ use crate::config::{Config, EngineConfig};
 use crate::edge::health::Health;
 use crate::gateway::Pipeline;
 use crate::ledger::Ledger;
+use crate::pipeline::condition::Compared;
+use crate::pipeline::order::Order;
 use crate::pipeline::{self, Extras};
+use crate::retries::Retries;
 use crate::telemetry::Metrics;
 
 /// How often the database's file is looked for.
@@ -55,6 +58,9 @@ pub async fn open(
             let extras = Extras {
                 cache: cache.clone(),
                 ledger: ledger.clone(),
+                retries: Retries::new(&config.retry, metrics.clone()),
+                order: Order::new(&config.order, &changes, &parts.shutdown),
+                ..Extras::default()
             };
             Ok(Opened {
                 pipeline: pipeline::build_with(aws, metrics.clone(), guards, extras),
@@ -73,6 +79,9 @@ pub async fn open(
             let extras = Extras {
                 cache: cache.clone(),
                 ledger: ledger.clone(),
+                retries: Retries::of_engine(&config.retry, metrics.clone()),
+                compared: Compared::Within,
+                order: Order::new(&config.order, &changes, &parts.shutdown),
             };
             Ok(Opened {
                 pipeline: pipeline::build_with(engine, metrics.clone(), guards, extras),
@@ -133,6 +142,7 @@ async fn forwarding(config: &Config, metrics: &Metrics) -> Aws {
     Aws::connect(unnamed, named.collect(), sts)
         .await
         .paced(paces)
+        .giving_up_after(config.retry.attempt_timeout.0)
 }
 
 fn embedded(config: &Config, own: &EngineConfig, store: Store, parts: &mut Parts) -> Engine {

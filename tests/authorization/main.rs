@@ -62,6 +62,7 @@ impl Guarded {
                     upstream_request_id: None,
                     served: None,
                     replayed: false,
+                    etag: None,
                 })
             }
         });

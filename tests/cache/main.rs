@@ -7,6 +7,7 @@
 mod support;
 
 mod doors;
+mod hits;
 mod model;
 mod tasks;
 

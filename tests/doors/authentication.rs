@@ -65,6 +65,7 @@ impl World {
                 upstream_request_id: None,
                 served: None,
                 replayed: false,
+                etag: None,
             }))
         });
         let metrics = Metrics::new().unwrap();

@@ -79,6 +79,7 @@ async fn each_cause_has_its_exception_and_status() {
             "400 ConflictException: what happened",
             "400 ConflictException: what happened",
             "400 ConflictException: what happened",
+            "400 ConflictException: what happened",
             "400 AccessDeniedException: what happened",
             "400 AccessDeniedException: what happened",
             "400 ThrottlingException: what happened",

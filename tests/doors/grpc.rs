@@ -104,6 +104,7 @@ async fn each_cause_has_its_code_and_a_stable_reason() {
             "Aborted IN_PROGRESS PreconditionFailure",
             "AlreadyExists ALREADY_EXISTS PreconditionFailure",
             "FailedPrecondition PRECONDITION_FAILED PreconditionFailure",
+            "Aborted VERSION_MISMATCH PreconditionFailure",
             "PermissionDenied DENIED_BY_GATEWAY ",
             "PermissionDenied DENIED_BY_UPSTREAM ",
             "ResourceExhausted THROTTLED_BY_GATEWAY QuotaFailure+RetryInfo",

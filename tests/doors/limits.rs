@@ -42,6 +42,7 @@ fn gateway(limits: &str) -> Gateway {
             upstream_request_id: None,
             served: None,
             replayed: false,
+            etag: None,
         })
     });
     let metrics = Metrics::new().unwrap();

@@ -11,7 +11,9 @@ mod hoarding;
 mod identity;
 mod limits;
 mod redaction;
+mod retries;
 mod upstream;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,7 @@ fn gateway_within(outcome: Result<Response, Error>, budget: Budget) -> Gateway {
                 upstream_request_id: None,
                 served: None,
                 replayed: false,
+                etag: None,
             })
         }
     });
@@ -69,6 +72,9 @@ fn environment() -> Response {
         }),
     })
 }
+
+/// The version of a resource that has been changed.
+const CURRENT: &str = "AAECAwQFBgcICQoLDA0ODw";
 
 /// One error of each cause.
 fn causes() -> Vec<Error> {
@@ -97,6 +103,9 @@ fn causes() -> Vec<Error> {
         conflict(ConflictReason::InProgress),
         conflict(ConflictReason::AlreadyExists),
         conflict(ConflictReason::Precondition),
+        conflict(ConflictReason::Stale {
+            current: Some(CURRENT.parse().unwrap()),
+        }),
         ErrorKind::AccessDenied {
             origin: Origin::Gateway,
         },

@@ -324,3 +324,23 @@ async fn what_the_upstream_does_not_bear_is_not_sent_and_a_place_is_free_again_a
     drop(leave.send(()));
     again.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_gateway_behind_this_one_tells_that_a_version_has_changed_and_to_which() {
+    let (gateway, _upstream) = upstream(
+        400,
+        &[
+            ("x-amzn-errortype", "ConflictException"),
+            ("x-proton-gateway-reason", "VERSION_MISMATCH"),
+            ("etag", "\"AAECAwQFBgcICQoLDA0ODw\""),
+        ],
+        r#"{"message": "environment/prod is not as it was"}"#,
+    )
+    .await;
+    let status = update(gateway).await;
+    assert_eq!(status.code(), Code::Aborted);
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap();
+    assert_eq!(info.reason, "VERSION_MISMATCH");
+    assert_eq!(info.metadata["etag"], super::CURRENT);
+}

@@ -5,6 +5,7 @@
 
 mod drain;
 mod killed;
+mod retries;
 mod secrets;
 
 use std::fs::{self, File};

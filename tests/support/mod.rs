@@ -17,12 +17,16 @@ use proton_gateway::changes::Changes;
 use proton_gateway::clock::ManualClock;
 use proton_gateway::config::cache::CacheConfig;
 use proton_gateway::config::idempotency::IdempotencyConfig;
+use proton_gateway::config::order::OrderConfig;
 use proton_gateway::edge::Arrival;
 use proton_gateway::edge::aws_door::AwsDoor;
 use proton_gateway::edge::status;
 use proton_gateway::error::{Error, ErrorKind};
+use proton_gateway::etag::{Etag, Expected};
 use proton_gateway::gateway::{Call, Door, Gateway};
 use proton_gateway::ledger::{Key, Ledger};
+use proton_gateway::pipeline::condition::Compared;
+use proton_gateway::pipeline::order::Order;
 use proton_gateway::pipeline::{self, Extras};
 use proton_gateway::server::{self, Shutdown};
 use proton_gateway::telemetry::Metrics;
@@ -76,6 +80,20 @@ impl World {
 
     /// The same, whose gateway keeps answers as the configuration says.
     pub async fn keeping(backend: Backend, quotas: Quotas, cache: &CacheConfig) -> Self {
+        Self::with(backend, quotas, cache, &OrderConfig::default()).await
+    }
+
+    /// The same, in which mutations wait for deployments.
+    pub async fn in_order(backend: Backend, order: &OrderConfig) -> Self {
+        Self::with(backend, Quotas::default(), &CacheConfig::default(), order).await
+    }
+
+    async fn with(
+        backend: Backend,
+        quotas: Quotas,
+        cache: &CacheConfig,
+        order: &OrderConfig,
+    ) -> Self {
         let buckets = tempfile::tempdir().unwrap();
         let state = tempfile::tempdir().unwrap();
         // Long enough ago that nobody mistakes it for today.
@@ -108,6 +126,9 @@ impl World {
                 let extras = Extras {
                     cache,
                     ledger: Some(ledger.clone()),
+                    compared: Compared::Within,
+                    order: Order::new(order, engine.changes(), &shutdown),
+                    ..Extras::default()
                 };
                 let pipeline = pipeline::build_with(engine.clone(), metrics(), &guards, extras);
                 (Gateway::new(pipeline), engine.changes().clone())
@@ -132,6 +153,8 @@ impl World {
                 let extras = Extras {
                     cache,
                     ledger: Some(ledger.clone()),
+                    order: Order::new(order, &changes, &shutdown),
+                    ..Extras::default()
                 };
                 let pipeline = pipeline::build_with(aws, metrics(), &guards, extras);
                 (Gateway::new(pipeline), changes)
@@ -152,16 +175,28 @@ impl World {
 
     /// Makes one call and returns its response or its error.
     pub async fn call<T: Typed>(&self, request: T) -> Result<T::Response, Error> {
+        Ok(self.expecting(request, Expected::Any).await?.0)
+    }
+
+    /// Makes one call by a caller that has seen a certain state, and returns that of the answer too.
+    pub async fn expecting<T: Typed>(
+        &self,
+        request: T,
+        expected: Expected,
+    ) -> Result<(T::Response, Option<Etag>), Error> {
         let arrival = Arrival {
             request_id: "test".to_owned(),
             deadline: Instant::now() + Duration::from_secs(60),
+            expected,
             ..Arrival::default()
         };
         let reply = self
             .gateway
             .call(Call::new(request.into_request(), Door::Grpc, &arrival))
             .await?;
-        Ok(T::from_response(reply.response).expect("the response of the same operation"))
+        let response = T::from_response(reply.response);
+        let response = response.expect("the response of the same operation");
+        Ok((response, reply.etag))
     }
 
     /// Makes one call of `caller` under an idempotency key; says whether it is told again.
@@ -233,7 +268,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn of(error: &Error) -> Self {
+    pub fn of(error: &Error) -> Self {
         assert_ne!(*error.kind, ErrorKind::Internal, "a defect: {error:?}");
         let meaning = status::meaning(&error.kind);
         Self {

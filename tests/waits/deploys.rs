@@ -391,6 +391,7 @@ fn answers_late(error: Error) -> Client {
                 upstream_request_id: None,
                 served: None,
                 replayed: false,
+                etag: None,
             })
         }
     });

@@ -169,6 +169,7 @@ fn scripted(token: fn(usize) -> String) -> (Client, Arc<AtomicUsize>) {
                 upstream_request_id: None,
                 served: None,
                 replayed: false,
+                etag: None,
             })
         }
     });

@@ -81,6 +81,7 @@ impl Upstream {
                         upstream_request_id: None,
                         served: None,
                         replayed: false,
+                        etag: None,
                     });
                 }
                 upstream.polls.fetch_add(1, Ordering::SeqCst);
@@ -98,6 +99,7 @@ impl Upstream {
                     upstream_request_id: None,
                     served: None,
                     replayed: false,
+                    etag: None,
                 })
             }
         });

@@ -64,7 +64,9 @@ fn subject(
         .map(ToSnakeCase::to_snake_case)
         .collect();
     let shown = follow(&reading, &path);
-    let answered = path.last().and_then(|last| follow(method, &[last.clone()]));
+    let answered = path
+        .last()
+        .and_then(|last| follow(method, std::slice::from_ref(last)));
     match (shown, answered) {
         (Some(shown), Some(answered)) if record(&shown) == record(&answered) => {}
         _ => {

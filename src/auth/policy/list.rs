@@ -15,10 +15,10 @@ macro_rules! lists {
         #[cfg(test)]
         pub(super) const FILTERED: &[&str] = &[$(stringify!($list)),+];
 
-        /// What gets an item of `response`, if that is a list of resources.
-        fn getter(response: &Response) -> Option<Operation> {
-            match response {
-                $(Response::$list(_) => Some(Operation::$get),)+
+        /// What gets an item of the answers of `operation`, if these are lists of resources.
+        fn getter(operation: Operation) -> Option<Operation> {
+            match operation {
+                $(Operation::$list => Some(Operation::$get),)+
                 _ => None,
             }
         }
@@ -58,6 +58,11 @@ lists! {
 }
 
 impl Authorizer {
+    /// Whether the answers of `operation` are not the same for all who may call it.
+    pub fn filters(&self, operation: Operation) -> bool {
+        self.filters_lists() && getter(operation).is_some()
+    }
+
     /// Leaves out of a list what `principal` may not get, if lists are filtered.
     pub async fn filter(
         &self,
@@ -68,7 +73,7 @@ impl Authorizer {
         if !self.filters_lists() || exempt(principal) {
             return;
         }
-        let Some(get) = getter(response) else {
+        let Some(get) = getter(response.operation()) else {
             return;
         };
         let resources = resources(response, get);

@@ -7,12 +7,15 @@ use aws_sdk_proton::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::session::Refused;
-use crate::api::Operation;
+use crate::api::{Idempotency, Operation};
 use crate::edge::aws_door::REASON;
 use crate::error::{ConflictReason, Error, ErrorKind, InvalidReason, Origin, Upstream};
+use crate::etag::{ETAG, Etag};
 
 /// When to try again where the upstream does not say.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The longest time that an upstream is believed to want.
+const LONGEST_HINT: Duration = Duration::from_secs(300);
 
 /// Whose limit it is where the upstream throttles.
 const LIMIT: &str = "upstream";
@@ -31,11 +34,16 @@ where
     let upstream = Upstream {
         code: error.code().map(str::to_owned),
         request_id: error.request_id().map(str::to_owned),
+        retry_after: error.raw_response().and_then(hint),
     };
     let reason = error
         .raw_response()
         .and_then(|response| response.headers().get(REASON))
         .map(str::to_owned);
+    let current = error
+        .raw_response()
+        .and_then(|response| response.headers().get(ETAG))
+        .and_then(|etag| etag.parse().ok());
     let status = error
         .raw_response()
         .map_or(0, |response| response.status().as_u16());
@@ -44,6 +52,7 @@ where
         SdkError::ServiceError(_) => match service(
             upstream.code.as_deref().unwrap_or_default(),
             reason.as_deref(),
+            current,
             &message,
         ) {
             Some(kind) => kind,
@@ -60,6 +69,18 @@ where
         _ => ErrorKind::OutcomeUnknown,
     };
     Error::new(kind, text(message, || UNREADABLE.to_owned())).with_upstream(upstream)
+}
+
+/// When the upstream wants to be asked again: milliseconds of AWS's own header, or the seconds of HTTP's.
+fn hint(response: &HttpResponse) -> Option<Duration> {
+    let number = |name| {
+        let value = response.headers().get(name)?;
+        value.trim().parse::<u64>().ok()
+    };
+    let told = number("x-amz-retry-after")
+        .map(Duration::from_millis)
+        .or_else(|| number("retry-after").map(Duration::from_secs))?;
+    Some(told.min(LONGEST_HINT))
 }
 
 /// The upstream's own text, or ours where it gave none.
@@ -112,8 +133,8 @@ fn unmodelled(status: u16, message: String) -> Error {
 pub(super) fn incomplete(request_id: Option<String>) -> Error {
     let message = "the upstream's answer lacks what the model requires";
     Error::new(ErrorKind::OutcomeUnknown, message).with_upstream(Upstream {
-        code: None,
         request_id,
+        ..Upstream::default()
     })
 }
 
@@ -153,7 +174,12 @@ fn refused(error: &aws_smithy_runtime_api::client::result::ConnectorError) -> bo
 }
 
 /// What a code of the model means; `None` where it is none.
-fn service(code: &str, reason: Option<&str>, message: &str) -> Option<ErrorKind> {
+fn service(
+    code: &str,
+    reason: Option<&str>,
+    current: Option<Etag>,
+    message: &str,
+) -> Option<ErrorKind> {
     Some(match code {
         "ValidationException" => ErrorKind::Invalid {
             // AWS tells a mismatch by its text alone.
@@ -176,6 +202,7 @@ fn service(code: &str, reason: Option<&str>, message: &str) -> Option<ErrorKind>
             reason: match reason {
                 Some("IN_PROGRESS") => ConflictReason::InProgress,
                 Some("ALREADY_EXISTS") => ConflictReason::AlreadyExists,
+                Some("VERSION_MISMATCH") => ConflictReason::Stale { current },
                 Some(_) => ConflictReason::Precondition,
                 None => guess(message),
             },
@@ -228,6 +255,7 @@ pub(super) fn of_operation(mut error: Error, operation: Operation, repeatable: b
             *error.kind = ErrorKind::Unavailable {
                 retry_after: RETRY_AFTER,
             };
+            error.unsettled = policy.idempotency != Idempotency::Read;
         }
         ErrorKind::OutcomeUnknown => {
             error.message = format!(
@@ -239,6 +267,9 @@ pub(super) fn of_operation(mut error: Error, operation: Operation, repeatable: b
         ErrorKind::Conflict { subject, .. } => policy.resource.clone_into(subject),
         ErrorKind::QuotaExceeded { quota, .. } => policy.resource.clone_into(quota),
         _ => {}
+    }
+    if let Some(hint) = error.hint() {
+        error.set_retry_after(hint);
     }
     error
 }
@@ -255,5 +286,14 @@ mod tests {
         assert!(update.message.contains("read the environment"), "{update}");
         let read = of_operation(lost(), Operation::GetEnvironment, true);
         assert!(matches!(*read.kind, ErrorKind::Unavailable { .. }));
+    }
+
+    #[test]
+    fn what_may_have_been_applied_is_marked_where_a_repeat_is_harmless() {
+        let lost = || Error::new(ErrorKind::OutcomeUnknown, "lost");
+        assert!(of_operation(lost(), Operation::DeleteEnvironment, true).unsettled);
+        assert!(!of_operation(lost(), Operation::GetEnvironment, true).unsettled);
+        let unsent = || unavailable("nothing was sent");
+        assert!(!of_operation(unsent(), Operation::DeleteEnvironment, true).unsettled);
     }
 }

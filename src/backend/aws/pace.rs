@@ -21,8 +21,8 @@ use crate::error::{Error, ErrorKind, Origin};
 use crate::gateway::{Call, Door};
 use crate::telemetry::Metrics;
 
-/// Whose limit it is.
-const LIMIT: &str = "upstream/calls";
+/// Whose limit it is: nothing was sent.
+pub const LIMIT: &str = "upstream/calls";
 /// What is left of the number after the upstream throttled, and after a slow call.
 const THROTTLED: f64 = 0.5;
 const SLOW: f64 = 0.9;

@@ -77,6 +77,7 @@ impl Upstream {
             upstream_request_id: Some("aws-1".to_owned()),
             served: None,
             replayed: false,
+            etag: None,
         })
     }
 }
@@ -361,6 +362,19 @@ async fn a_mutation_that_is_given_up_or_fails_leaves_nothing_kept_for_as_long_as
     }
 }
 
+/// The last attempt was refused, and an earlier one may still be applied.
+#[tokio::test(start_paused = true)]
+async fn a_refused_mutation_is_in_doubt_if_an_earlier_attempt_of_it_may_have_been_applied() {
+    for (unsettled, then) in [(true, "bypass"), (false, "miss")] {
+        let bench = Bench::new();
+        let mut refusal = Error::precondition("environment", "no");
+        refusal.unsettled = unsettled;
+        bench.next(Turn::Fail(refusal));
+        bench.send(update()).await.unwrap_err();
+        assert_eq!(bench.get().await, at(1, then), "{unsettled}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_sees_less_than_a_wait_has_told() {
     let bench = Bench::new();
@@ -571,4 +585,113 @@ async fn after_a_purge_nothing_is_used_that_was_kept_or_was_being_read() {
     release.send(()).unwrap();
     assert_eq!(seen(reading.await.unwrap()), ("1".to_owned(), "miss"));
     assert_eq!(bench.get().await, ("2".to_owned(), "miss"));
+}
+
+fn spare(config: &mut CacheConfig) {
+    config.stale_while_revalidate = Span(Duration::from_secs(5));
+    config.stale_if_error = Span(Duration::from_secs(60));
+}
+
+fn outage() -> Error {
+    let retry_after = Duration::from_secs(1);
+    Error::new(ErrorKind::Unavailable { retry_after }, "down")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_past_its_time_is_given_once_more_while_a_fresh_one_is_read() {
+    let bench = Bench::with(spare, Coherence::observed(), &Guards::default());
+    bench.get().await;
+    tokio::time::advance(Duration::from_secs(4)).await;
+    bench.change();
+    let release = bench.hold();
+    assert_eq!(bench.get().await, ("0".to_owned(), "stale"));
+    // One reads for all.
+    assert_eq!(bench.get().await, ("0".to_owned(), "stale"));
+    while bench.asked() < 2 {
+        tokio::task::yield_now().await;
+    }
+    release.send(()).unwrap();
+    while bench.get().await.1 == "stale" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.get().await, ("1".to_owned(), "hit"));
+    assert_eq!(bench.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_upstream_fails_an_answer_is_given_past_its_time_but_not_for_ever() {
+    let bench = Bench::with(spare, Coherence::observed(), &Guards::default());
+    bench.get().await;
+    tokio::time::advance(Duration::from_secs(30)).await;
+    bench.next(Turn::Fail(outage()));
+    assert_eq!(bench.get().await, ("0".to_owned(), "stale"));
+    bench.next(Turn::Fail(Error::not_found("environment", "prod")));
+    assert!(bench.send(get()).await.unwrap_err().is_not_found());
+    let bench = Bench::with(spare, Coherence::observed(), &Guards::default());
+    bench.get().await;
+    tokio::time::advance(Duration::from_secs(63)).await;
+    bench.next(Turn::Fail(outage()));
+    assert_eq!(bench.send(get()).await.unwrap_err(), outage());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_to_have_changed_is_never_given_past_its_time() {
+    let bench = Bench::with(spare, Coherence::observed(), &Guards::default());
+    bench.get().await;
+    bench.send(update()).await.unwrap();
+    bench.next(Turn::Fail(outage()));
+    assert_eq!(bench.send(get()).await.unwrap_err(), outage());
+    bench.get().await;
+    tokio::time::advance(Duration::from_secs(4)).await;
+    bench.purge();
+    bench.next(Turn::Fail(outage()));
+    assert_eq!(bench.send(get()).await.unwrap_err(), outage());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_wants_a_young_answer_gets_none_past_its_time() {
+    let bench = Bench::with(spare, Coherence::observed(), &Guards::default());
+    bench.get().await;
+    tokio::time::advance(Duration::from_secs(4)).await;
+    let young = Demand {
+        max_age: Some(Duration::from_secs(3)),
+        ..Demand::default()
+    };
+    for demand in [young, Demand::FRESH] {
+        bench.next(Turn::Fail(outage()));
+        let error = bench.send(demanding(demand)).await.unwrap_err();
+        assert_eq!(error, outage());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_under_way_is_never_given_past_its_time() {
+    let keep_all = |config: &mut CacheConfig| {
+        spare(config);
+        config.transitional_ttl = Span(Duration::from_secs(1));
+    };
+    let bench = Bench::with(keep_all, Coherence::observed(), &Guards::default());
+    bench.upstream.under_way.store(true, Ordering::SeqCst);
+    bench.get().await;
+    tokio::time::advance(Duration::from_secs(2)).await;
+    bench.next(Turn::Fail(outage()));
+    assert_eq!(bench.send(get()).await.unwrap_err(), outage());
+}
+
+#[tokio::test]
+async fn a_thousand_calls_for_the_same_ask_the_upstream_once() {
+    let bench = Bench::new();
+    let release = bench.hold();
+    let first = bench.begin(get()).await;
+    let others: Vec<_> = (1..1000).map(|_| bench.spawn(get())).collect();
+    // All of them are waiting.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    release.send(()).unwrap();
+    assert_eq!(seen(first.await.unwrap()).0, "0");
+    for other in others {
+        assert_eq!(seen(other.await.unwrap()).0, "0");
+    }
+    assert_eq!(bench.asked(), 1);
 }

@@ -1,0 +1,208 @@
+//! Requests that are there at once, and answers that are ready: what a hit reads and sends.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body::{Body, Frame};
+
+use super::{Arrival, REQUEST_ID};
+use crate::api::{Framed, Operation};
+use crate::cache::demand::{AGE, CACHE_STATUS};
+use crate::etag::ETAG;
+use crate::pipeline::hits::{Hit, Question};
+
+/// Where operations are found.
+const SERVICE: &str = "/proton.v1.ProtonService/";
+const CONTENT_TYPE: &str = "application/grpc";
+
+/// What a body gives when it is asked.
+type Piece<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
+
+/// A body whose beginning has been looked at; it is read again.
+pub struct Seen<B: Body> {
+    /// What was there, in its order.
+    seen: [Option<Piece<B>>; 2],
+    rest: B,
+}
+
+impl<B> Seen<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    /// Takes what is there of a body. Does not wait for more.
+    pub async fn of(mut rest: B) -> Self {
+        let mut seen = [None, None];
+        for place in &mut seen {
+            if !rest.is_end_stream() {
+                *place = at_once(&mut rest).await;
+            }
+            if !matches!(place, Some(Some(Ok(_)))) {
+                break;
+            }
+        }
+        Self { seen, rest }
+    }
+
+    /// All of the body, if that is one piece. Many clients send the end after it, by itself.
+    fn whole(&self) -> Option<&Bytes> {
+        let [Some(Some(Ok(piece))), end] = &self.seen else {
+            return None;
+        };
+        let over = match end {
+            None => self.rest.is_end_stream(),
+            Some(None) => true,
+            Some(Some(Ok(empty))) => {
+                empty.data_ref().is_some_and(Bytes::is_empty) && self.rest.is_end_stream()
+            }
+            Some(Some(Err(_))) => false,
+        };
+        piece.data_ref().filter(|_| over)
+    }
+}
+
+/// The next piece, if it need not be waited for.
+async fn at_once<B: Body + Unpin>(body: &mut B) -> Option<Piece<B>> {
+    poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut *body).poll_frame(context) {
+            Poll::Pending => None,
+            Poll::Ready(piece) => Some(piece),
+        })
+    })
+    .await
+}
+
+impl<B: Body + Unpin> Unpin for Seen<B> {}
+
+impl<B> Body for Seen<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.get_mut();
+        match this.seen.iter_mut().find_map(Option::take) {
+            Some(piece) => Poll::Ready(piece),
+            None => Pin::new(&mut this.rest).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.seen.iter().all(Option::is_none) && self.rest.is_end_stream()
+    }
+}
+
+/// What a request asks, if it is one of those that may be answered with what is kept, there as a
+/// whole, and in every way as most clients send it.
+pub fn question<B>(request: &Request<Seen<B>>, arrival: &Arrival) -> Option<Question>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let method = request.uri().path().strip_prefix(SERVICE)?;
+    let operation = Operation::from_name(method)?;
+    let headers = request.headers();
+    if headers.contains_key("grpc-encoding") || headers.get(header::CONTENT_TYPE)? != CONTENT_TYPE {
+        return None;
+    }
+    let received = Framed::received(request.body().whole()?.clone())?;
+    Question::new(operation, received.into_message(), arrival)
+}
+
+/// The answer of a hit: one message, and that all is well.
+pub fn answer(hit: Hit, request_id: &str) -> Response<Ready> {
+    let mut response = Response::new(Ready {
+        message: Some(hit.frame.bytes().clone()),
+        ended: false,
+    });
+    let headers = response.headers_mut();
+    headers.reserve(6);
+    let content_type = HeaderValue::from_static(CONTENT_TYPE);
+    headers.insert(header::CONTENT_TYPE, content_type);
+    let status = HeaderValue::from_static(hit.served.status.name());
+    headers.insert(CACHE_STATUS, status);
+    headers.insert(AGE, HeaderValue::from(hit.served.age.as_secs()));
+    if let Some(etag) = hit.etag
+        && let Ok(etag) = HeaderValue::from_str(&etag.to_string())
+    {
+        headers.insert(ETAG, etag);
+    }
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Whether an answer of the pipeline is one that was kept.
+pub fn was_kept(headers: &HeaderMap) -> bool {
+    headers
+        .get(CACHE_STATUS)
+        .is_some_and(|status| status == "hit")
+}
+
+/// A message, and the trailers after it.
+pub struct Ready {
+    message: Option<Bytes>,
+    ended: bool,
+}
+
+impl Body for Ready {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(message) = self.message.take() {
+            return Poll::Ready(Some(Ok(Frame::data(message))));
+        }
+        if std::mem::replace(&mut self.ended, true) {
+            return Poll::Ready(None);
+        }
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert(tonic::Status::GRPC_STATUS, HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, Full};
+
+    #[tokio::test]
+    async fn a_body_that_was_looked_at_is_read_from_its_beginning() {
+        let bytes = Bytes::from_static(b"12345");
+        let seen = Seen::of(Full::new(bytes.clone())).await;
+        assert_eq!(seen.whole(), Some(&bytes));
+        assert!(!seen.is_end_stream());
+        assert_eq!(seen.collect().await.unwrap().to_bytes(), bytes);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_goes_on_is_not_whole_and_loses_nothing() {
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        let frames = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let mut body = http_body_util::StreamBody::new(frames);
+        assert_eq!(Seen::of(&mut body).await.whole(), None);
+        for piece in [&b"12"[..], &b"34"[..]] {
+            let frame = Frame::data(Bytes::from_static(piece));
+            sender.send(Ok::<_, String>(frame)).await.unwrap();
+        }
+        drop(sender);
+        let seen = Seen::of(body).await;
+        assert_eq!(seen.whole(), None);
+        assert_eq!(&seen.collect().await.unwrap().to_bytes()[..], b"1234");
+    }
+}
