@@ -82,18 +82,14 @@ impl Faults {
         self.script.lock().unwrap().extend(faults);
     }
 
-    /// Whether a call is still on its way.
-    pub fn is_late(&self) -> bool {
-        !self.late.lock().unwrap().is_empty()
-    }
-
-    /// How many attempts were made.
+    /// How many attempts were made that change something.
     pub fn attempts(&self) -> usize {
         self.attempts.load(Ordering::Relaxed)
     }
 
     fn next(&self, call: &Call) -> Option<Fault> {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
+        let changes = !is_read(call);
+        self.attempts.fetch_add(changes.into(), Ordering::Relaxed);
         if let Some(scripted) = self.script.lock().unwrap().pop_front() {
             return scripted;
         }
@@ -101,7 +97,6 @@ impl Faults {
         if self.calm.load(Ordering::Relaxed) || !random.chance(FAULTS) {
             return None;
         }
-        let changes = !is_read(call);
         Some(match random.below(9) {
             0 => Fault::Throttled,
             kind @ 1..=3 => Fault::LostBefore(LOSSES[kind - 1]),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod drain;
+mod killed;
 mod retries;
 mod secrets;
 
