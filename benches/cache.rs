@@ -1,4 +1,5 @@
-//! What an answer costs that is kept, and one that has to be asked for: `cache [ROUNDS]`.
+//! What an answer costs that is kept, and one that has to be asked for: `cache [ROUNDS [PART]]`,
+//! where a part is `reads`, `pages`, `creations`, `forwarding` or `instructions`.
 //!
 //! Next to the gateway stands a bare tonic handler that answers the same messages from memory. All
 //! are processes of their own and take turns, so that what else the machine does meets all of them;
@@ -29,7 +30,7 @@ use prost::Message;
 use proton_gateway::api::pb;
 
 use self::floor::{BUILT_PAGE, Floor};
-use self::measure::{cpu, cpu_time, median, micros};
+use self::measure::{Callgrind, cpu, cpu_time, median, micros};
 use self::program::{BINARY, Program, copy, new_service, platform, service};
 use self::raw::Caller;
 use self::secrets::{Secrets, channel};
@@ -61,11 +62,23 @@ fn main() {
     runtime.block_on(async {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let place = Place::prepared(folder.path()).await;
-        reads(&place, rounds).await;
-        pages(&place, rounds).await;
-        creations(&place, rounds.min(CREATING_TURNS)).await;
-        forwarding(&place, rounds).await;
-        instructions(&place).await;
+        let only = arguments.next();
+        let wanted = |part| only.as_deref().is_none_or(|only| only == part);
+        if wanted("reads") {
+            reads(&place, rounds).await;
+        }
+        if wanted("pages") {
+            pages(&place, rounds).await;
+        }
+        if wanted("creations") {
+            creations(&place, rounds.min(CREATING_TURNS)).await;
+        }
+        if wanted("forwarding") {
+            forwarding(&place, rounds).await;
+        }
+        if wanted("instructions") {
+            instructions(&place).await;
+        }
     });
 }
 
@@ -455,7 +468,8 @@ async fn instructions(place: &Place) {
         let mut counts = Vec::new();
         // Twice: what is counted besides calls is the same.
         for calls in [200, 1200] {
-            let out = self::measure::Callgrind::in_folder(&place.folder);
+            let out = format!("callgrind.{}", name.replace([' ', ','], ""));
+            let out = Callgrind::into(Path::new(env!("CARGO_TARGET_TMPDIR")).join(out));
             let side = match sections {
                 None => {
                     let own = out.of(&std::env::current_exe().unwrap());

@@ -1,5 +1,6 @@
 //! Logs and metrics of the process.
 
+mod fields;
 mod lines;
 
 use std::sync::Arc;
@@ -239,6 +240,7 @@ pub fn log(text: &str, format: LogFormat) -> Result<Written, String> {
         .with_writer(move || lines.clone());
     match format {
         LogFormat::Text => lines
+            .fmt_fields(fields::Fields)
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -41,8 +41,8 @@ pub struct Callgrind {
 }
 
 impl Callgrind {
-    pub fn in_folder(folder: &Path) -> Self {
-        let out = folder.join("callgrind.out");
+    /// What it finds stays in `out`, to be looked at with `callgrind_annotate`.
+    pub fn into(out: PathBuf) -> Self {
         drop(std::fs::remove_file(&out));
         Self { out }
     }

@@ -12,6 +12,8 @@ use rcgen::{
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+const WINDOW: u32 = 4 << 20;
+
 /// A connection; with TLS and the client's certificate where there are secrets for it.
 pub async fn channel(address: &str, tls: Option<&Secrets>) -> Channel {
     let endpoint = match tls {
@@ -28,7 +30,14 @@ pub async fn channel(address: &str, tls: Option<&Secrets>) -> Channel {
         }
         None => Endpoint::new(format!("http://{address}")).unwrap(),
     };
-    endpoint.tcp_nodelay(true).connect().await.unwrap()
+    endpoint
+        .tcp_nodelay(true)
+        // Room for the pages that are under way, as many clients give.
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// Certificates and tokens of the run.

@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
 
 use super::{Arrival, REQUEST_ID};
 use crate::api::{Framed, Operation};
-use crate::cache::demand::{AGE, CACHE_STATUS};
+use crate::cache::demand::CACHE_STATUS;
 use crate::etag::ETAG;
 use crate::pipeline::hits::{Hit, Question};
 
@@ -126,15 +126,16 @@ pub fn answer(hit: Hit, request_id: &str) -> Response<Ready> {
     let content_type = HeaderValue::from_static(CONTENT_TYPE);
     headers.insert(header::CONTENT_TYPE, content_type);
     let status = HeaderValue::from_static(hit.served.status.name());
-    headers.insert(CACHE_STATUS, status);
-    headers.insert(AGE, HeaderValue::from(hit.served.age.as_secs()));
+    headers.insert(HeaderName::from_static(CACHE_STATUS), status);
+    let age = HeaderValue::from(hit.served.age.as_secs());
+    headers.insert(header::AGE, age);
     if let Some(etag) = hit.etag
         && let Ok(etag) = HeaderValue::from_str(&etag.to_string())
     {
-        headers.insert(ETAG, etag);
+        headers.insert(HeaderName::from_static(ETAG), etag);
     }
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        headers.insert(REQUEST_ID, id);
+        headers.insert(HeaderName::from_static(REQUEST_ID), id);
     }
     response
 }

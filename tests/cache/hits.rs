@@ -1,5 +1,6 @@
 //! What is answered at the door is what the pipeline would have answered, in every byte.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
@@ -31,6 +32,7 @@ use proton_gateway::upstream::Identities;
 use proton_gateway::waits::{self, Waits};
 use serde_json::json;
 use tonic::service::Routes;
+use tonic_types::StatusExt;
 use tower::ServiceExt;
 
 /// Whoever is known may do everything, but for `denied`.
@@ -60,6 +62,8 @@ struct Side {
 struct Answer {
     status: http::StatusCode,
     headers: HeaderMap,
+    /// Of an error: the reason and the facts, which come in any order, and how long all of it is.
+    details: Option<(String, BTreeMap<String, String>, usize)>,
     body: Bytes,
     trailers: Option<HeaderMap>,
 }
@@ -188,9 +192,17 @@ impl Side {
         let response = self.door.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let collected = body.collect().await.unwrap();
+        let mut headers = parts.headers;
+        let details = tonic::Status::from_header_map(&headers).and_then(|status| {
+            let info = status.get_details_error_info()?;
+            let facts = info.metadata.into_iter().collect();
+            Some((info.reason, facts, status.details().len()))
+        });
+        headers.remove("grpc-status-details-bin");
         let answer = Answer {
             status: parts.status,
-            headers: parts.headers,
+            headers,
+            details,
             trailers: collected.trailers().cloned(),
             body: collected.to_bytes(),
         };
@@ -330,7 +342,6 @@ async fn hits_are_answered_at_the_door_and_all_else_is_not() {
     for not_at_door in [
         kept().saying("cache-control", "no-cache"),
         kept().saying("cache-control", "max-age=0"),
-        kept().saying("grpc-timeout", "0n"),
         kept().saying("grpc-encoding", "gzip"),
         kept().saying("grpc-encoding", "unknown"),
         kept().saying("content-type", "application/grpc+proto"),
@@ -355,6 +366,14 @@ async fn hits_are_answered_at_the_door_and_all_else_is_not() {
         // What is refused is refused again; misses become hits of the pipeline.
         assert!(!both.agree(&not_at_door).await);
     }
+}
+
+#[tokio::test]
+async fn whoever_no_longer_waits_is_not_answered_at_the_door() {
+    let both = Both::new(false).await;
+    both.warm(&get("alice", "shop")).await;
+    let late = get("alice", "shop").saying("grpc-timeout", "0n");
+    assert!(!both.agree(&late).await);
 }
 
 #[tokio::test(start_paused = true)]
