@@ -159,6 +159,7 @@ async fn forwarding(place: &Place, rounds: usize) {
         command.args(["--region", "us-east-1"]);
         command.env("AWS_ACCESS_KEY_ID", "test");
         command.env("AWS_SECRET_ACCESS_KEY", "test");
+        command.arg("--state-dir").arg(place.folder.join(name));
         let sections = place.guarded(name, sections);
         place.start_without_state(name, command, &sections, "info")
     };

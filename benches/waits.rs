@@ -38,12 +38,14 @@ fn on_engine(folder: &Path) -> Program {
     Program::start(command)
 }
 
-/// Before another one.
-fn before(upstream: &Program) -> Program {
+/// Before another one, with its state in `folder`.
+fn before(upstream: &Program, folder: &Path) -> Program {
     let url = format!("http://{}", upstream.address("aws"));
     let mut command = Program::command();
     command
         .args(["--upstream-endpoint-url", &url, "--region", "us-east-1"])
+        .arg("--state-dir")
+        .arg(folder)
         .env("AWS_ACCESS_KEY_ID", "bench")
         .env("AWS_SECRET_ACCESS_KEY", "bench");
     Program::start(command)
@@ -116,7 +118,8 @@ async fn main() {
     measure(&engine, &engine, streams, environments).await;
     // Phases of polling and of deployments are independent where there are many of both.
     let engine = on_engine(&folder.path().join("second"));
-    let gateway = before(&engine);
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = before(&engine, folder.path());
     let streams = streams.min(1000);
     println!("before an upstream, {streams} streams over {environments} environments");
     measure(&gateway, &engine, streams, environments).await;

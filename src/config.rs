@@ -253,7 +253,7 @@ pub struct Config {
     /// Where the upstream is the engine.
     #[serde(flatten)]
     pub engine: Option<EngineConfig>,
-    /// Where idempotency keys are kept, unless that is the engine's state.
+    /// Where idempotency keys are kept, unless that is the engine's state, or not given.
     #[serde(rename = "state-dir", skip_serializing_if = "Option::is_none")]
     pub ledger_dir: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -364,8 +364,7 @@ impl Config {
         let engine = (upstream == Upstream::Engine).then(|| EngineConfig::of(&options));
         let idempotency = options.idempotency.unwrap_or_default();
         let keeps_keys = upstream == Upstream::Aws && idempotency.enabled;
-        let ledger_dir = || PathBuf::from("./proton-ledger");
-        let ledger_dir = keeps_keys.then(|| options.state_dir.unwrap_or_else(ledger_dir));
+        let ledger_dir = options.state_dir.filter(|_| keeps_keys);
         let config = Self {
             listen: options.listen.unwrap_or_else(|| local(50051).into()),
             aws_listen: options

@@ -54,7 +54,7 @@ impl Key {
 pub fn unkept() -> Error {
     Error::invalid_field(
         IDEMPOTENCY_KEY,
-        "this gateway keeps no keys; its operator has to enable [idempotency]",
+        "this gateway keeps no keys; its operator has to enable [idempotency] and give it a --state-dir",
     )
 }
 

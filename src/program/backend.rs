@@ -1,5 +1,6 @@
 //! Opens the backend that was asked for, and starts what works beside it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::pipeline::{self, Extras};
 use crate::retries::Retries;
 use crate::telemetry::Metrics;
 
+/// Where the idempotency keys of forwarded calls are kept if no folder is given.
+const LEDGER_DIR: &str = "./proton-ledger";
 /// How often the database's file is looked for.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -44,10 +47,9 @@ pub async fn open(
 ) -> Result<Opened, String> {
     match &config.engine {
         None => {
-            let ledger = match &config.ledger_dir {
+            let ledger = match keys(config)? {
                 None => None,
-                Some(folder) => {
-                    let store = Store::open(folder).map_err(|error| error.to_string())?;
+                Some(store) => {
                     watch(store.clone(), health, parts);
                     ledger(config, store, false).await?
                 }
@@ -89,6 +91,28 @@ pub async fn open(
                 ledger,
                 cache,
             })
+        }
+    }
+}
+
+/// Where the idempotency keys of forwarded calls are kept. Whoever has named no folder may need
+/// none: then calls with keys are refused, and all others are served.
+fn keys(config: &Config) -> Result<Option<Store>, String> {
+    if !config.idempotency.enabled {
+        return Ok(None);
+    }
+    if let Some(folder) = &config.ledger_dir {
+        let store = Store::open(folder).map_err(|error| error.to_string())?;
+        return Ok(Some(store));
+    }
+    match Store::open(Path::new(LEDGER_DIR)) {
+        Ok(store) => Ok(Some(store)),
+        Err(error) => {
+            tracing::warn!(
+                cause = %error,
+                "idempotency keys cannot be kept, and calls that have one are refused; give --state-dir a folder"
+            );
+            Ok(None)
         }
     }
 }

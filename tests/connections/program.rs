@@ -92,11 +92,16 @@ fn the_command_line_reaches_a_unix_socket_that_the_ready_file_names() {
     );
     let running = Running::with(folder.path(), &config);
     assert_eq!(running.grpc(), format!("unix:{}", path.display()));
-    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-    assert!(
-        log.contains("grpc.sock") && log.contains("aws.sock"),
-        "{log}"
-    );
+    // Lines are written a moment after they were logged.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        if log.contains("grpc.sock") && log.contains("aws.sock") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{log}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     let said = wait(running.grpc(), &[]);
     assert!(said.contains("NotFound"), "{said}");
 }

@@ -10,8 +10,8 @@ const STREAMS: usize = 1000;
 /// Streams of one connection; the server takes a hundred.
 const OF_CONNECTION: usize = 90;
 
-/// A gateway that forwards to `upstream`; all with the same key.
-async fn forwarding(upstream: &Running, key: &Path) -> Running {
+/// A gateway that forwards to `upstream`, with a state folder of its own; all with the same key.
+async fn forwarding(upstream: &Running, key: &Path, state: &str) -> Running {
     let mut command = program();
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.args(["--aws-listen", "off", "--region", "us-east-1"]);
@@ -20,6 +20,7 @@ async fn forwarding(upstream: &Running, key: &Path) -> Running {
         &format!("http://{}", upstream.address("aws")),
     ]);
     command.arg("--resume-token-key-file").arg(key);
+    command.arg("--state-dir").arg(key.with_file_name(state));
     command.env("AWS_ACCESS_KEY_ID", "test");
     command.env("AWS_SECRET_ACCESS_KEY", "test");
     Running::started(command).await
@@ -106,8 +107,8 @@ async fn a_thousand_streams_go_on_at_another_gateway_with_no_event_lost() {
     client.create_environment(environment).await.unwrap();
     let key = folder.path().join("key");
     fs::write(&key, [7; 32]).unwrap();
-    let mut first = forwarding(&engine, &key).await;
-    let second = forwarding(&engine, &key).await;
+    let mut first = forwarding(&engine, &key, "first").await;
+    let second = forwarding(&engine, &key, "second").await;
 
     let mut streams = open(&first, vec![(0, String::new()); STREAMS]).await;
     for stream in &mut streams {

@@ -15,6 +15,7 @@ async fn a_gateway_that_forwards_repeats_calls_unless_it_is_told_not_to() {
         .local_addr()
         .unwrap();
     for (config, attempts) in [(None, Some("3")), (Some(&off), None)] {
+        let files = tempfile::tempdir().unwrap();
         let mut command = program();
         for door in ["--listen", "--aws-listen", "--admin-listen"] {
             command.args([door, "127.0.0.1:0"]);
@@ -22,7 +23,8 @@ async fn a_gateway_that_forwards_repeats_calls_unless_it_is_told_not_to() {
         command
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")
-            .args(["--region", "us-east-1"])
+            .args(["--region", "us-east-1", "--state-dir"])
+            .arg(files.path().join("state"))
             .arg("--upstream-endpoint-url")
             .arg(format!("http://{closed}"));
         if let Some(config) = config {
