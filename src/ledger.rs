@@ -295,3 +295,6 @@ pub fn content(call: &Call) -> Vec<u8> {
     content.extend(call.request.key());
     content
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,3 +100,100 @@ impl<T: Clone + Send + Sync + 'static> Drop for Landing<T> {
         self.0.locked().remove(&self.1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::backend::engine::store::Store;
+    use crate::clock::ManualClock;
+    use crate::config::idempotency::IdempotencyConfig;
+    use crate::ledger::Ledger;
+
+    async fn once(content: &str) -> Once {
+        let clock = Arc::new(ManualClock::starting_at(UNIX_EPOCH));
+        let (store, config) = (Store::in_memory().unwrap(), IdempotencyConfig::default());
+        // The same secret, so that the names are the same each time.
+        let secret = Some(vec![7; 32]);
+        let ledger = Ledger::open(store, &config, secret, clock, false);
+        let ledger = ledger.await.unwrap();
+        ledger.once("ci", None, "UpdateEnvironment", "k", content.as_bytes())
+    }
+
+    /// A call that ends when it is told how.
+    fn call() -> (
+        oneshot::Sender<Result<u8>>,
+        impl Future<Output = Result<u8>> + Send + 'static,
+    ) {
+        let (tell, told) = oneshot::channel();
+        (tell, async move { told.await.unwrap() })
+    }
+
+    async fn never() -> Result<u8> {
+        panic!("it was not to run")
+    }
+
+    #[tokio::test]
+    async fn the_same_call_joins_the_one_under_way() {
+        let (flights, once) = (InFlight::default(), once("content").await);
+        let (tell, call) = call();
+        let first = flights.run(&once, call);
+        let second = flights.run(&once, never());
+        let (first, second, ()) = tokio::join!(biased; first, second, async {
+            tell.send(Ok(7)).unwrap();
+        });
+        assert!(matches!(first, Joined::First(Ok(7))));
+        assert!(matches!(second, Joined::Other(Ok(7))));
+    }
+
+    #[tokio::test]
+    async fn another_request_with_the_key_is_refused_while_the_first_is_under_way() {
+        let flights = InFlight::default();
+        let (one, other) = (once("content").await, once("another").await);
+        let (tell, call) = call();
+        let first = flights.run(&one, call);
+        let second = flights.run(&other, never());
+        let (first, second, ()) = tokio::join!(biased; first, second, async {
+            tell.send(Ok(7)).unwrap();
+        });
+        assert!(matches!(first, Joined::First(Ok(7))));
+        let mismatch = Error::idempotency_mismatch();
+        assert!(matches!(second, Joined::Other(Err(error)) if error == mismatch));
+    }
+
+    #[tokio::test]
+    async fn a_call_goes_on_without_its_caller() {
+        let (flights, once) = (InFlight::default(), once("content").await);
+        let (tell, call) = call();
+        let mut first = Box::pin(flights.run(&once, call));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        drop(first);
+        let second = flights.run(&once, never());
+        let (second, ()) = tokio::join!(biased; second, async {
+            tell.send(Ok(7)).unwrap();
+        });
+        assert!(matches!(second, Joined::Other(Ok(7))));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_cut_off_is_unknown_and_can_be_sent_again() {
+        let (flights, once) = (InFlight::<u8>::default(), once("content").await);
+        let Joined::First(Err(error)) = flights.run(&once, async { panic!("a defect") }).await
+        else {
+            panic!("it was not the first, or did not fail");
+        };
+        assert_eq!(*error.kind, ErrorKind::OutcomeUnknown);
+        let again = flights.run(&once, async { Ok(7) }).await;
+        assert!(matches!(again, Joined::First(Ok(7))));
+    }
+
+    #[tokio::test]
+    async fn nothing_stays_on_the_list() {
+        let (flights, once) = (InFlight::default(), once("content").await);
+        flights.run(&once, async { Ok(7) }).await;
+        assert!(flights.locked().is_empty());
+    }
+}

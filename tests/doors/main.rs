@@ -8,6 +8,7 @@ mod authentication;
 mod aws;
 mod grpc;
 mod hoarding;
+mod idempotency;
 mod identity;
 mod limits;
 mod redaction;

@@ -145,7 +145,7 @@ impl Caller {
         }
     }
 
-    async fn go_on(mut self, enough: Arc<AtomicBool>) -> Made {
+    async fn go_on(mut self, enough: Arc<AtomicBool>, all: Arc<AtomicUsize>) -> Made {
         let mut made = Made::default();
         let environment = self.name.clone();
         self.insist("environment", |mut client, key| {
@@ -158,6 +158,7 @@ impl Caller {
             if enough.load(Ordering::Relaxed) {
                 break;
             }
+            all.fetch_add(1, Ordering::Relaxed);
             match number % 3 {
                 0 => {
                     let name = format!("{}-{number}", self.name);
@@ -280,6 +281,7 @@ async fn every_change_is_made_once(place: Place) {
     publish_template(&running.client().await).await;
     let (tell, address) = watch::channel(running.address("grpc").to_owned());
     let enough = Arc::new(AtomicBool::new(false));
+    let all = Arc::new(AtomicUsize::new(0));
     let callers: Vec<_> = (0..CALLERS)
         .map(|number| {
             let caller = Caller {
@@ -287,11 +289,16 @@ async fn every_change_is_made_once(place: Place) {
                 address: address.clone(),
                 client: None,
             };
-            tokio::spawn(caller.go_on(Arc::clone(&enough)))
+            tokio::spawn(caller.go_on(Arc::clone(&enough), Arc::clone(&all)))
         })
         .collect();
     for _ in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(random.below(150))).await;
+        let before = all.load(Ordering::Relaxed);
+        eventually("some changes are made", || async {
+            (all.load(Ordering::Relaxed) >= before + CALLERS).then_some(())
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(random.below(100))).await;
         running.kill();
         running = place.start().await;
         tell.send_replace(running.address("grpc").to_owned());

@@ -135,3 +135,59 @@ fn migrate(connection: &Connection) -> Result<(), SchemaError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Store, directory};
+    use super::*;
+
+    /// A store as the version wrote it that knew so many steps.
+    fn written_with(steps: usize, folder: &Path) {
+        let connection = Connection::open(folder.join(directory::DATABASE)).unwrap();
+        for step in &MIGRATIONS[..steps] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection
+            .execute_batch(&format!(
+                "INSERT INTO record (kind, key, body) VALUES ('note', 'a', x'01');
+                 PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {steps};"
+            ))
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_store_of_each_earlier_version_is_kept_and_brought_up_to_date() {
+        for steps in 1..=MIGRATIONS.len() {
+            let folder = tempfile::tempdir().unwrap();
+            written_with(steps, folder.path());
+            let store = Store::open(folder.path()).unwrap();
+            let secret = store.write(|tx| tx.ledger_secret(b"fresh")).await.unwrap();
+            assert_eq!(secret, b"fresh", "{steps}");
+            let notes: i64 = store
+                .read(|tx| {
+                    let count = "SELECT count(*) FROM record WHERE kind = 'note'";
+                    Ok(tx
+                        .connection()
+                        .query_row(count, [], |row| row.get(0))
+                        .unwrap())
+                })
+                .await
+                .unwrap();
+            assert_eq!(notes, 1, "{steps}");
+        }
+    }
+
+    #[test]
+    fn a_store_of_a_later_version_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        written_with(MIGRATIONS.len(), folder.path());
+        let path = folder.path().join(directory::DATABASE);
+        let connection = Connection::open(&path).unwrap();
+        let later = i32::try_from(MIGRATIONS.len()).unwrap() + 1;
+        connection
+            .pragma_update(None, "user_version", later)
+            .unwrap();
+        let error = open_for_writing(&path).unwrap_err();
+        assert!(matches!(error, SchemaError::TooNew { .. }), "{error}");
+    }
+}

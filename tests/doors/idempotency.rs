@@ -1,0 +1,147 @@
+//! Idempotency keys at the doors: how they are given, and how an outcome that is told again is
+//! known.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{HeaderMap, Request};
+use http_body_util::Full;
+use pb::proton_service_client::ProtonServiceClient;
+use proton_gateway::backend::engine::store::Store;
+use proton_gateway::clock::SystemClock;
+use proton_gateway::config::idempotency::IdempotencyConfig;
+use proton_gateway::edge::aws_door::AwsDoor;
+use proton_gateway::edge::grpc_door;
+use proton_gateway::edge::health::Health;
+use proton_gateway::ledger::Ledger;
+use proton_gateway::pipeline::Extras;
+use tonic::{Code, Status};
+use tower::ServiceExt;
+
+use super::*;
+
+const REPLAYED: &str = "idempotency-replayed";
+
+/// A gateway that keeps keys, and how often its backend was asked for a mutation.
+async fn keeping(outcome: Result<Response, Error>) -> (Gateway, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let backend = tower::service_fn(move |call: Call| {
+        let outcome = outcome.clone();
+        if call.operation.name() == "CreateEnvironmentTemplate" {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        async move { outcome.map(Reply::new) }
+    });
+    let (store, config) = (Store::in_memory().unwrap(), IdempotencyConfig::default());
+    let ledger = Ledger::open(store, &config, None, Arc::new(SystemClock), false).await;
+    let extras = Extras {
+        ledger: Some(ledger.unwrap()),
+        ..Extras::default()
+    };
+    let metrics = Metrics::new().unwrap();
+    let pipeline = pipeline::build_with(backend, metrics, &Guards::default(), extras);
+    (Gateway::new(pipeline), asked)
+}
+
+fn made() -> Response {
+    Response::CreateEnvironmentTemplate(pb::CreateEnvironmentTemplateResponse {
+        environment_template: Some(pb::EnvironmentTemplate {
+            name: Some("bus".to_owned()),
+            ..Default::default()
+        }),
+    })
+}
+
+async fn grpc(gateway: &Gateway, keys: &[&str], name: &str) -> Result<HeaderMap, Status> {
+    let door = grpc_door::routes(gateway.clone(), waits(gateway.clone()), Health::default());
+    let mut request = tonic::Request::new(pb::CreateEnvironmentTemplateRequest {
+        name: name.to_owned(),
+        ..Default::default()
+    });
+    for key in keys {
+        let key = key.parse().unwrap();
+        request.metadata_mut().append("idempotency-key", key);
+    }
+    let answer = ProtonServiceClient::new(door.unwrap())
+        .create_environment_template(request)
+        .await?;
+    Ok(answer.metadata().clone().into_headers())
+}
+
+async fn aws(gateway: &Gateway, key: &str, name: &str) -> (u16, HeaderMap) {
+    let request = Request::post("/")
+        .header("content-type", "application/x-amz-json-1.0")
+        .header(
+            "x-amz-target",
+            "AwsProton20200720.CreateEnvironmentTemplate",
+        )
+        .header("idempotency-key", key)
+        .body(Full::new(format!(r#"{{"name":"{name}"}}"#).into()))
+        .unwrap();
+    let answer = AwsDoor::new(gateway.clone()).oneshot(request).await;
+    let answer = answer.unwrap();
+    (answer.status().as_u16(), answer.headers().clone())
+}
+
+#[tokio::test]
+async fn a_reply_that_is_told_again_says_so_on_both_doors() {
+    let (gateway, asked) = keeping(Ok(made())).await;
+    assert!(
+        !grpc(&gateway, &["k"], "bus")
+            .await
+            .unwrap()
+            .contains_key(REPLAYED)
+    );
+    let again = grpc(&gateway, &["k"], "bus").await.unwrap();
+    assert_eq!(again[REPLAYED], "true");
+    // The doors lead to the same place.
+    let (status, again) = aws(&gateway, "k", "bus").await;
+    assert_eq!((status, again[REPLAYED].to_str().unwrap()), (200, "true"));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_told_again_says_so_on_both_doors() {
+    let refusal = Error::precondition("environment-template/bus", "delete it first");
+    let (gateway, asked) = keeping(Err(refusal)).await;
+    let (status, first) = aws(&gateway, "k", "bus").await;
+    assert_eq!((status, first.contains_key(REPLAYED)), (400, false));
+    let (status, again) = aws(&gateway, "k", "bus").await;
+    assert_eq!((status, again[REPLAYED].to_str().unwrap()), (400, "true"));
+    let again = grpc(&gateway, &["k"], "bus").await.unwrap_err();
+    assert_eq!(again.code(), Code::FailedPrecondition);
+    assert_eq!(again.metadata().get(REPLAYED).unwrap(), "true");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_key_of_another_request_is_refused_on_both_doors() {
+    let (gateway, asked) = keeping(Ok(made())).await;
+    grpc(&gateway, &["k"], "bus").await.unwrap();
+    let refused = grpc(&gateway, &["k"], "tram").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let (status, headers) = aws(&gateway, "k", "tram").await;
+    assert_eq!(status, 400);
+    assert_eq!(headers["x-amzn-errortype"], "ValidationException");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_used_is_refused_and_nothing_is_done() {
+    let (gateway, asked) = keeping(Ok(made())).await;
+    for keys in [&["a", "b"][..], &[""]] {
+        let refused = grpc(&gateway, keys, "bus").await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{keys:?}");
+        assert!(refused.message().contains("idempotency-key"), "{refused}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_gateway_that_keeps_no_keys_refuses_them() {
+    let gateway = gateway_with(Ok(made()));
+    let refused = grpc(&gateway, &["k"], "bus").await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("[idempotency]"), "{refused}");
+}
