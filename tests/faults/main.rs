@@ -3,6 +3,8 @@
 //! `PROTON_FAULTS_SEED` fixes it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Some messages have no other fields.
+#![allow(clippy::needless_update)]
 
 mod caller;
 mod faulty;
