@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use proton_gateway::admission::Guards;
 use proton_gateway::api::{Idempotency, Request, Response, pb};
 use proton_gateway::backend::engine::store::Store;
+use proton_gateway::config::Span;
+use proton_gateway::config::retry::{CircuitConfig, RetryConfig};
 use proton_gateway::edge::Arrival;
 use proton_gateway::error::{Error, ErrorKind, Result};
 use proton_gateway::gateway::{Call, Door, Pipeline, Reply};
 use proton_gateway::ledger::Key;
 use proton_gateway::pipeline::{self, Extras};
+use proton_gateway::retries::Retries;
 use proton_gateway::telemetry::Metrics;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -30,8 +33,8 @@ const REPEATS: usize = 30;
 /// After so many changes, what is set aside is taken up again.
 const ASIDE: usize = 5;
 /// How many of a hundred calls the gateway may repeat by itself, and how many besides: its budget
-/// of retries, where it has one.
-const BUDGET: usize = 0;
+/// of retries.
+const BUDGET: usize = 20;
 const RESERVE: usize = 0;
 
 /// Where things go wrong.
@@ -105,7 +108,21 @@ pub async fn before_faults(world: &World, faults: &Arc<Faults>) -> Pipeline {
     let backend = Faulty::new(world.engine.clone(), Arc::clone(faults));
     let extras = Extras {
         ledger: Some(ledger),
-        // Retries of the gateway's own are added here.
+        retries: Retries::new(
+            &RetryConfig {
+                reserve: 0,
+                // Time stands still for the upstream; nobody has to wait.
+                base_pause: Span(Duration::from_micros(1)),
+                max_pause: Span(Duration::from_micros(1)),
+                // Callers would have to wait for it.
+                circuit: CircuitConfig {
+                    enabled: false,
+                    ..CircuitConfig::default()
+                },
+                ..RetryConfig::default()
+            },
+            Metrics::new().unwrap(),
+        ),
         ..Extras::default()
     };
     let metrics = Metrics::new().unwrap();
