@@ -77,7 +77,9 @@ async fn aws(gateway: &Gateway, key: &str, name: &str) -> (u16, HeaderMap) {
             "AwsProton20200720.CreateEnvironmentTemplate",
         )
         .header("idempotency-key", key)
-        .body(Full::new(format!(r#"{{"name":"{name}"}}"#).into()))
+        .body(Full::new(bytes::Bytes::from(format!(
+            r#"{{"name":"{name}"}}"#
+        ))))
         .unwrap();
     let answer = AwsDoor::new(gateway.clone()).oneshot(request).await;
     let answer = answer.unwrap();

@@ -208,5 +208,8 @@ fn lost(call: &Call, how: &str) -> Error {
         true => ErrorKind::Unavailable { retry_after: SOON },
         false => ErrorKind::OutcomeUnknown,
     };
-    Error::new(kind, how)
+    Error {
+        unsettled: call.request.repeatable() && !is_read(call),
+        ..Error::new(kind, how)
+    }
 }

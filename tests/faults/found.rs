@@ -32,7 +32,7 @@ impl Scene {
         let ideal = Arc::new(Ideal::new(World::over(Backend::InMemory).await));
         let faults = Faults::new(Random::seeded(0), ideal);
         faults.calm(true);
-        let gateway = before_faults(&world, &faults).await;
+        let gateway = before_faults(&world, &faults, None).await;
         Self {
             world,
             faults,
