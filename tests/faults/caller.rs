@@ -9,7 +9,7 @@ use proton_gateway::admission::Guards;
 use proton_gateway::api::{Idempotency, Request, Response, pb};
 use proton_gateway::backend::engine::store::Store;
 use proton_gateway::config::Span;
-use proton_gateway::config::retry::{CircuitConfig, Percent, RetryConfig};
+use proton_gateway::config::retry::{CircuitConfig, RetryConfig};
 use proton_gateway::edge::Arrival;
 use proton_gateway::error::{Error, ErrorKind, Result};
 use proton_gateway::gateway::{Call, Door, Pipeline, Reply};
@@ -33,7 +33,7 @@ const REPEATS: usize = 30;
 /// After so many changes, what is set aside is taken up again.
 const ASIDE: usize = 5;
 /// How many of a hundred calls the gateway may repeat by itself.
-const BUDGET: usize = 100;
+const BUDGET: usize = 20;
 
 /// Where things go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +124,7 @@ fn retries() -> Option<Retries> {
     let config = RetryConfig {
         base_pause: at_once,
         max_pause: at_once,
-        budget: Percent(100),
-        reserve: 1000,
+        reserve: 0,
         circuit: CircuitConfig {
             enabled: false,
             ..CircuitConfig::default()
