@@ -97,7 +97,8 @@ where
     }
 }
 
-fn tagged(reply: Reply) -> Reply {
+/// The reply with the version of what it shows.
+pub(super) fn tagged(reply: Reply) -> Reply {
     Reply {
         etag: Etag::of(&reply.response),
         ..reply

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use prost::Message;
 use tower::{Layer, Service, ServiceExt};
 
+use super::condition::tagged;
 use crate::api::{Idempotency, Request, Response, pb};
 use crate::cache::demand::Demand;
 use crate::edge::DEFAULT_DEADLINE;
@@ -107,10 +108,10 @@ where
         }
         let in_flight = self.shared.in_flight.clone();
         match in_flight.run(&once.clone(), self.lead(call, once)).await {
-            Joined::First(outcome) => outcome,
+            Joined::First(outcome) => outcome.map(tagged),
             Joined::Other(Ok(reply)) => Ok(Reply {
                 replayed: true,
-                ..reply
+                ..tagged(reply)
             }),
             Joined::Other(Err(error)) => Err(of_another(error)),
         }
@@ -244,8 +245,11 @@ where
 
 /// Puts down what came of a call, if that is final, before its caller is told.
 async fn keep(once: &Once, outcome: Result<Reply>) -> Result<Reply> {
-    if is_final(&outcome) {
-        once.end(Outcome::encode(&outcome)).await?;
+    if is_final(&outcome)
+        && let Err(error) = once.end(Outcome::encode(&outcome)).await
+    {
+        // Its caller is told what came of it all the same. Sent again, it is found out anew.
+        tracing::error!(cause = %error, "what came of a call under an idempotency key cannot be kept");
     }
     outcome
 }
