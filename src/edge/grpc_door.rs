@@ -17,7 +17,7 @@ use tower::Service;
 
 use super::budget::{Budget, Metered, Share};
 use super::gateway_service::Own;
-use super::ready::{self, Seen};
+use super::ready::{Reader, Seen};
 use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
 use crate::api::health::health_server::HealthServer;
 use crate::api::own::gateway_service_server::GatewayServiceServer;
@@ -181,22 +181,13 @@ where
                 // Nobody after this needs it, or might show it.
                 request.headers_mut().remove(header::AUTHORIZATION);
             }
+            let (mut parts, body) = request.into_parts();
+            let read = hits.and_then(|hits| Reader::of(hits, &parts));
             // What needs no time takes nothing of the budget.
-            let (parts, body) = request.into_parts();
-            let mut request = Request::from_parts(parts, Seen::of(body).await);
-            let asked = hits.and_then(|hits| {
-                let question = ready::question(&request, &arrival)?;
-                Some((hits, question))
-            });
-            if let Some((hits, question)) = &asked
-                && let Some(outcome) = hits.answer(question, &arrival)
-            {
-                return match outcome {
-                    Ok(hit) => Ok(ready::answer(hit, &request_id).map(Body::new)),
-                    Err(error) => {
-                        Ok(status::of(&error, Some(question.operation()), &request_id).into_http())
-                    }
-                };
+            let body = Seen::at_once(body).await;
+            let mut asked = read.as_ref().and_then(|read| read.asked(&body, &arrival));
+            if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival)) {
+                return Ok(answer);
             }
             let share = match open {
                 true => budget.of_health(),
@@ -206,38 +197,43 @@ where
                 Ok(share) => share,
                 Err(error) => return refusal(&error),
             };
-            request.extensions_mut().insert(arrival);
-            let once = at_first(request.headers());
-            let patient = request.uri().path().starts_with(REFLECTION);
-            let answer = inner.call(request.map(|body| {
-                let id = request_id.clone();
-                // tonic passes on what is a status already.
-                let body = metered(&share, body, once, patient).map_err(move |error| {
-                    match error.downcast::<Error>() {
-                        Ok(ours) => status::of(&ours, None, &id).into(),
-                        Err(other) => other,
+            let once = at_first(&parts.headers);
+            let patient = parts.uri.path().starts_with(REFLECTION);
+            let body = metered(&share, body, once, patient);
+            let body = match &read {
+                // Its message is on its way.
+                Some(read) if asked.is_none() => {
+                    let Ok(body) = tokio::time::timeout_at(end, Seen::in_time(body)).await else {
+                        return refusal(&late());
+                    };
+                    asked = read.asked(&body, &arrival);
+                    if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival)) {
+                        return Ok(answer);
                     }
-                });
-                Body::new(body)
-            }));
+                    body
+                }
+                _ => Seen::not_yet(body),
+            };
+            let id = request_id.clone();
+            // tonic passes on what is a status already.
+            let body = body.map_err(move |error| match error.downcast::<Error>() {
+                Ok(ours) => status::of(&ours, None, &id).into(),
+                Err(other) => other,
+            });
+            parts.extensions.insert(arrival);
+            let answer = inner.call(Request::from_parts(parts, Body::new(body)));
             // Given back when the call is answered.
             let _share = share;
             // The pipeline ends calls on time; this is for messages that never arrive. A stream's
             // answer begins at once, and may go on.
             let Ok(response) = tokio::time::timeout_at(end, answer).await else {
-                let late = Error::new(
-                    ErrorKind::DeadlineExceeded,
-                    "there was no answer in time; where the call changes something, look whether it has before it is sent again",
-                );
-                return refusal(&late);
+                return refusal(&late());
             };
             let response = response?;
             let failed = Status::from_header_map(response.headers())
                 .and_then(|failure| status::complete(&failure, &request_id));
-            if let Some((hits, question)) = asked
-                && ready::was_kept(response.headers())
-            {
-                hits.learn(question).await;
+            if let Some(asked) = asked {
+                asked.learn_from(response.headers()).await;
             }
             let mut response = match failed {
                 Some(failure) => failure.into_http(),
@@ -249,6 +245,13 @@ where
             Ok(response)
         })
     }
+}
+
+fn late() -> Error {
+    Error::new(
+        ErrorKind::DeadlineExceeded,
+        "there was no answer in time; where the call changes something, look whether it has before it is sent again",
+    )
 }
 
 /// Refuses what no gRPC client sends and a browser may be made to send by any page, with the

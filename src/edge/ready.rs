@@ -5,14 +5,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
-use super::{Arrival, REQUEST_ID};
+use super::{Arrival, REQUEST_ID, status};
 use crate::api::{Framed, Operation};
-use crate::cache::demand::CACHE_STATUS;
+use crate::cache::demand::{CACHE_STATUS, Status};
 use crate::etag::ETAG;
-use crate::pipeline::hits::{Hit, Question};
+use crate::pipeline::hits::{Hit, Hits, Question};
 
 /// Where operations are found.
 const SERVICE: &str = "/proton.v1.ProtonService/";
@@ -32,12 +33,35 @@ impl<B> Seen<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    /// Looks at nothing.
+    pub fn not_yet(rest: B) -> Self {
+        let seen = [None, None];
+        Self { seen, rest }
+    }
+
     /// Takes what is there of a body. Does not wait for more.
-    pub async fn of(mut rest: B) -> Self {
+    pub async fn at_once(rest: B) -> Self {
+        Self::take(rest, |_| Poll::Ready(None)).await
+    }
+
+    /// Takes the beginning of a body when it comes.
+    pub async fn in_time(rest: B) -> Self {
+        Self::take(rest, |_| Poll::Pending).await
+    }
+
+    /// `or_else`: what to do where nothing is there.
+    async fn take(
+        mut rest: B,
+        or_else: impl Fn(&mut Context<'_>) -> Poll<Option<Piece<B>>>,
+    ) -> Self {
         let mut seen = [None, None];
         for place in &mut seen {
             if !rest.is_end_stream() {
-                *place = at_once(&mut rest).await;
+                *place = poll_fn(|context| match Pin::new(&mut rest).poll_frame(context) {
+                    Poll::Pending => or_else(context),
+                    Poll::Ready(piece) => Poll::Ready(Some(piece)),
+                })
+                .await;
             }
             if !matches!(place, Some(Some(Ok(_)))) {
                 break;
@@ -61,17 +85,6 @@ where
         };
         piece.data_ref().filter(|_| over)
     }
-}
-
-/// The next piece, if it need not be waited for.
-async fn at_once<B: Body + Unpin>(body: &mut B) -> Option<Piece<B>> {
-    poll_fn(|context| {
-        Poll::Ready(match Pin::new(&mut *body).poll_frame(context) {
-            Poll::Pending => None,
-            Poll::Ready(piece) => Some(piece),
-        })
-    })
-    .await
 }
 
 impl<B: Body + Unpin> Unpin for Seen<B> {}
@@ -99,24 +112,63 @@ where
     }
 }
 
-/// What a request asks, if it is one of those that may be answered with what is kept, there as a
-/// whole, and in every way as most clients send it.
-pub fn question<B>(request: &Request<Seen<B>>, arrival: &Arrival) -> Option<Question>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let method = request.uri().path().strip_prefix(SERVICE)?;
-    let operation = Operation::from_name(method)?;
-    let headers = request.headers();
-    if headers.contains_key("grpc-encoding") || headers.get(header::CONTENT_TYPE)? != CONTENT_TYPE {
-        return None;
+/// Reads questions of requests that may be answered with what is kept.
+pub struct Reader {
+    hits: Hits,
+    operation: Operation,
+}
+
+impl Reader {
+    /// Absent where nothing is kept, or where a request is not as most clients send it.
+    pub fn of(hits: Hits, request: &Parts) -> Option<Self> {
+        let method = request.uri.path().strip_prefix(SERVICE)?;
+        let operation = Operation::from_name(method).filter(|it| Question::is_about(*it))?;
+        let headers = &request.headers;
+        let plain = !headers.contains_key("grpc-encoding");
+        let usual = plain && headers.get(header::CONTENT_TYPE)? == CONTENT_TYPE;
+        usual.then_some(Self { hits, operation })
     }
-    let received = Framed::received(request.body().whole()?.clone())?;
-    Question::new(operation, received.into_message(), arrival)
+
+    /// What is asked, if the message is there.
+    pub fn asked<B>(&self, body: &Seen<B>, arrival: &Arrival) -> Option<Asked>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let message = Framed::received(body.whole()?.clone())?.into_message();
+        Some(Asked {
+            hits: self.hits.clone(),
+            question: Question::new(self.operation, message, arrival)?,
+        })
+    }
+}
+
+/// A question that may have been answered before.
+pub struct Asked {
+    hits: Hits,
+    question: Question,
+}
+
+impl Asked {
+    /// The answer that is kept.
+    pub fn kept(&self, arrival: &Arrival) -> Option<Response<tonic::body::Body>> {
+        let id = &arrival.request_id;
+        Some(match self.hits.answer(&self.question, arrival)? {
+            Ok(hit) => answer(hit, id).map(tonic::body::Body::new),
+            Err(error) => status::of(&error, Some(self.question.operation()), id).into_http(),
+        })
+    }
+
+    /// Takes note of the pipeline's answer.
+    pub async fn learn_from(self, headers: &HeaderMap) {
+        let status = headers.get(CACHE_STATUS);
+        if status.is_some_and(|status| status == Status::Hit.name()) {
+            self.hits.learn(self.question).await;
+        }
+    }
 }
 
 /// The answer of a hit: one message, and that all is well.
-pub fn answer(hit: Hit, request_id: &str) -> Response<Ready> {
+fn answer(hit: Hit, request_id: &str) -> Response<Ready> {
     let mut response = Response::new(Ready {
         message: Some(hit.frame.bytes().clone()),
         ended: false,
@@ -138,13 +190,6 @@ pub fn answer(hit: Hit, request_id: &str) -> Response<Ready> {
         headers.insert(HeaderName::from_static(REQUEST_ID), id);
     }
     response
-}
-
-/// Whether an answer of the pipeline is one that was kept.
-pub fn was_kept(headers: &HeaderMap) -> bool {
-    headers
-        .get(CACHE_STATUS)
-        .is_some_and(|status| status == "hit")
 }
 
 /// A message, and the trailers after it.
@@ -185,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_was_looked_at_is_read_from_its_beginning() {
         let bytes = Bytes::from_static(b"12345");
-        let seen = Seen::of(Full::new(bytes.clone())).await;
+        let seen = Seen::at_once(Full::new(bytes.clone())).await;
         assert_eq!(seen.whole(), Some(&bytes));
         assert!(!seen.is_end_stream());
         assert_eq!(seen.collect().await.unwrap().to_bytes(), bytes);
@@ -196,13 +241,13 @@ mod tests {
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let frames = tokio_stream::wrappers::ReceiverStream::new(receiver);
         let mut body = http_body_util::StreamBody::new(frames);
-        assert_eq!(Seen::of(&mut body).await.whole(), None);
+        assert_eq!(Seen::at_once(&mut body).await.whole(), None);
         for piece in [&b"12"[..], &b"34"[..]] {
             let frame = Frame::data(Bytes::from_static(piece));
             sender.send(Ok::<_, String>(frame)).await.unwrap();
         }
         drop(sender);
-        let seen = Seen::of(body).await;
+        let seen = Seen::in_time(body).await;
         assert_eq!(seen.whole(), None);
         assert_eq!(&seen.collect().await.unwrap().to_bytes()[..], b"1234");
     }

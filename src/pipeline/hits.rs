@@ -45,15 +45,20 @@ pub struct Question {
 impl Question {
     /// Absent where no answer is kept.
     pub fn new(operation: Operation, message: Bytes, arrival: &Arrival) -> Option<Self> {
-        let policy = operation.policy();
         let plain = arrival.expected == Expected::Any;
-        let kept = policy.cache != Class::None && policy.idempotency == Idempotency::Read;
-        (kept && plain && message.len() <= LONGEST).then(|| Self {
+        let fits = message.len() <= LONGEST;
+        (fits && plain && Self::is_about(operation)).then(|| Self {
             operation,
             caller: Caller(Arc::clone(&arrival.principal)),
             upstream: arrival.upstream.clone(),
             message,
         })
+    }
+
+    /// Whether answers of an operation are kept.
+    pub fn is_about(operation: Operation) -> bool {
+        let policy = operation.policy();
+        policy.cache != Class::None && policy.idempotency == Idempotency::Read
     }
 
     pub fn operation(&self) -> Operation {

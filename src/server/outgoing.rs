@@ -24,8 +24,9 @@ use super::peer::Busy;
 /// once there is room for all before it: until then the stream counts as not taken. So this is the
 /// most that can wait beyond the client's window without being watched.
 const WHOLE: usize = 4 * 1024;
-/// The end that is held back.
-const TAIL: usize = 1024;
+/// The end that is held back. As short as this it is written together with what follows; a longer one
+/// would take a system call of its own.
+const TAIL: usize = 128;
 
 tokio::task_local! {
     /// The stream whose task this is. HTTP/1 has none: there a slow client stalls the write.

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use prost::Message;
 use proton_gateway::admission::Guards;
 use proton_gateway::api::{self, Framed, Response, pb};
@@ -366,6 +368,23 @@ async fn hits_are_answered_at_the_door_and_all_else_is_not() {
         // What is refused is refused again; misses become hits of the pipeline.
         assert!(!both.agree(&not_at_door).await);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_after_its_headers_is_answered_at_the_door() {
+    let both = Both::new(false).await;
+    let read = get("alice", "shop");
+    both.warm(&read).await;
+    let later = futures_util::stream::iter([read.body.clone()]).then(|message| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, std::io::Error>(Frame::data(message))
+    });
+    let body = StreamBody::new(Box::pin(later));
+    let request = read.request(&both.quick.tokens).map(|_| body);
+    let before = both.quick.calls.load(Ordering::SeqCst);
+    let response = both.quick.door.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["cache-status"], "hit");
+    assert_eq!(both.quick.calls.load(Ordering::SeqCst), before);
 }
 
 #[tokio::test]
