@@ -43,16 +43,18 @@ def exchange(data, close_early=False):
     """What comes back for bytes on a new connection, until it is closed or falls silent."""
     host, port = aws.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=5) as connection:
-        connection.sendall(data)
-        if close_early:
-            connection.shutdown(socket.SHUT_WR)
         received = b""
+        try:
+            connection.sendall(data)
+            if close_early:
+                connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            # The gateway may have answered and closed before it has read all of it.
+            pass
         try:
             while chunk := connection.recv(65536):
                 received += chunk
-        except TimeoutError:
-            pass
-        except ConnectionResetError:
+        except OSError:
             pass
         return received
 
