@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
+use tonic::metadata::MetadataValue;
 use tonic::{Request as Rpc, Response as Answer, Status};
 
 use self::begun::{Before, Begun, Keyed};
@@ -58,7 +59,7 @@ impl Deploys {
         options: pb::WaitOptions,
         key: Key,
         arrival: &Arrival,
-    ) -> Result<(DeployAction, Told)> {
+    ) -> Result<(Begun, Told)> {
         let desired = desired?;
         // Before all else: who may not deploy learns nothing, not even what is wrong with it.
         let admission = self
@@ -72,14 +73,14 @@ impl Deploys {
         let mut planned = self.plan(&desired, options, arrival)?;
         if planned.resumes() {
             let told = self.waits.follow(planned, admission).await?;
-            return Ok((DeployAction::Joined, told));
+            return Ok((Begun::joined(None), told));
         }
         let begin = self.clone().begin(desired, keyed.clone(), arrival.clone());
-        let Begun { action, deployment } = keyed.once(&self.in_flight, begin).await?;
-        if let Some(deployment) = deployment {
-            planned.pin(deployment);
+        let begun = keyed.once(&self.in_flight, begin).await?;
+        if let Some(deployment) = &begun.deployment {
+            planned.pin(deployment.clone());
         }
-        Ok((action, self.waits.follow(planned, admission).await?))
+        Ok((begun, self.waits.follow(planned, admission).await?))
     }
 
     fn keyed(&self, desired: &Desired, key: &Key, arrival: &Arrival) -> Result<Keyed> {
@@ -135,17 +136,19 @@ impl Deploys {
                 let current = desired.current(found.clone())?;
                 if let Before::Again(before) = keyed.before(current.latest.as_ref()).await?
                     && before != current.latest
-                    && let Some(target) = self.aim(&current, &arrival).await
-                    && desired.is(&target)
                 {
-                    return Ok(Begun::joined(current.latest));
+                    return match self.aim(&current, &arrival).await {
+                        Some(target) if desired.is(&target) => Ok(Begun::joined(current.latest)),
+                        // It may have begun before that one, which it must not undo.
+                        _ => Err(perhaps_begun()),
+                    };
                 }
                 return self.update(&desired, found, &arrival).await;
             }
-            (Err(error), Some(create)) if error.is_not_found() => {
-                keyed.before(None).await?;
-                ask(create).await
-            }
+            (Err(error), Some(create)) if error.is_not_found() => match keyed.before(None).await? {
+                Before::First | Before::Again(None) => ask(create).await,
+                Before::Again(Some(_)) => return Err(perhaps_begun()),
+            },
             (Err(error), _) => return Err(error),
         };
         match created {
@@ -249,6 +252,14 @@ impl Deploys {
     }
 }
 
+/// What has become of the target since the first call says nothing of that call.
+fn perhaps_begun() -> Error {
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        "a deploy with this idempotency-key may have begun, and the target was changed since: look at its deployments before using another key",
+    )
+}
+
 /// Whether a deployment may be under way although a create or an update ended so.
 fn may_have_begun(error: &Error) -> bool {
     let unknown = matches!(
@@ -280,17 +291,23 @@ macro_rules! deploys {
                     .map(Desired::$target)
                     .ok_or_else(|| Error::invalid_field(stringify!($field), "is required"));
                 let options = message.options.unwrap_or_default();
-                let (action, told) = self
+                let (begun, told) = self
                     .deploy(desired, options, key, &arrival)
                     .await
                     .map_err(|error| status::of(&error, None, &arrival.request_id))?;
                 let items = told.map(move |event| {
                     event.map(|event| own::$response {
-                        action: action.into(),
+                        action: begun.action.into(),
                         event: Some(event),
                     })
                 });
-                Ok(Answer::new(Box::pin(items)))
+                let replayed = begun.replayed;
+                let mut answer = Answer::<Items<own::$response>>::new(Box::pin(items));
+                if replayed {
+                    let value = MetadataValue::from_static("true");
+                    answer.metadata_mut().insert(ledger::REPLAYED, value);
+                }
+                Ok(answer)
             })+
         }
     };

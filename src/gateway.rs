@@ -20,6 +20,7 @@ use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
 use crate::error::{Error, Result};
 use crate::etag::{ETAG, Etag, Expected};
 use crate::ledger::{Key, Ledger, Once, REPLAYED};
+use crate::limits::Held;
 use crate::pipeline::hits::Hits;
 use crate::server::Peer;
 use crate::upstream::Identity;
@@ -61,6 +62,8 @@ pub struct Call {
     pub once: Option<Once>,
     /// Which state of what it changes the caller has seen.
     pub expected: Expected,
+    /// Its place among those of its caller, as long as anything of it is under way.
+    pub held: Option<Arc<Held>>,
     /// Which policies let it pass; for the record.
     pub decision: Decided,
     /// As whom the upstream is asked; settled on the way.
@@ -84,6 +87,7 @@ impl Call {
             demand: arrival.demand,
             key: arrival.key.clone(),
             once: None,
+            held: None,
             expected: arrival.expected,
             decision: Decided::default(),
             identity: None,

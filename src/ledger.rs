@@ -128,6 +128,21 @@ impl Ledger {
         }
     }
 
+    /// The call that its caller names by `key`.
+    pub fn of_call(&self, call: &Call, key: &str) -> Once {
+        let upstream = call.identity.as_ref().and_then(|it| it.upstream.as_deref());
+        let (caller, operation) = (&call.principal.id, call.operation.name());
+        self.once(caller, upstream, operation, key, &content(call))
+    }
+
+    /// Whether the outcome of a call is known by its key.
+    pub async fn knows(&self, call: &Call) -> bool {
+        let Ok(Some(key)) = call.key.given() else {
+            return false;
+        };
+        matches!(self.of_call(call, key).look().await, Ok(Found::Ended(_)))
+    }
+
     /// With the secret: from what is stored, neither keys nor requests can be guessed.
     fn digest(&self, purpose: &str, parts: &[&[u8]]) -> [u8; DIGEST] {
         let mut context = hmac::Context::with_key(&self.secret);
@@ -235,15 +250,24 @@ impl Once {
 
     /// Adds a key, where there is room for it.
     fn put(&self, tx: &Transaction<'_>, evidence: Vec<u8>, outcome: Option<Vec<u8>>) -> Result<()> {
-        tx.sweep_ledger(self.now())?;
-        let (own, all) = tx.ledger_use(&self.caller)?;
         let most = self.ledger.max_size;
-        let (limit, whose) = match () {
-            () if own >= most / SHARE => ("idempotency/caller", "of this caller"),
-            () if all >= most => ("idempotency/total", "of all callers"),
-            () => return self.keep(tx, evidence, outcome),
+        let (limit, whose, caller) = loop {
+            // Until there is room: where a call is refused, nothing of this stands.
+            let swept = tx.sweep_ledger(self.now())?;
+            let (own, all) = tx.ledger_use(&self.caller)?;
+            let full = match () {
+                () if own >= most / SHARE => {
+                    ("idempotency/caller", "of this caller", Some(&self.caller))
+                }
+                () if all >= most => ("idempotency/total", "of all callers", None),
+                () => return self.keep(tx, evidence, outcome),
+            };
+            if !swept {
+                break full;
+            }
         };
-        let room_at = tx.ledger_room_at(&self.caller)?.unwrap_or_default();
+        let room_at = tx.ledger_room_at(caller.map(Vec::as_slice))?;
+        let room_at = room_at.unwrap_or_default();
         let wait = u64::try_from(room_at - self.now()).unwrap_or_default();
         Err(Error::new(
             ErrorKind::Throttled {
@@ -285,14 +309,17 @@ impl Once {
 }
 
 /// Of which call it is, for the fingerprint: the same request under the same condition.
-pub fn content(call: &Call) -> Vec<u8> {
+fn content(call: &Call) -> Vec<u8> {
     let condition = match call.expected {
         Expected::This(etag) => etag.to_string(),
         _ => "any".to_owned(),
     };
     let mut content = condition.into_bytes();
     content.push(b' ');
-    content.extend(call.request.key());
+    // AWS's SDKs make a client token for each call that they send: it is not what is asked for.
+    let mut request = call.request.clone();
+    request.set_client_token(String::new());
+    content.extend(request.key());
     content
 }
 

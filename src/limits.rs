@@ -335,6 +335,12 @@ fn whole_millis(span: Duration) -> Duration {
 #[must_use]
 pub struct Held(#[expect(dead_code, reason = "it is kept to be dropped")] Option<Holding>);
 
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held")
+    }
+}
+
 struct Holding {
     limiter: Limiter,
     caller: Arc<Caller>,

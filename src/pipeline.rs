@@ -80,7 +80,9 @@ where
         .layer(validate::ValidateLayer)
         // Before the cache's mark: while one waits, nothing that it may touch would be kept. Before
         // the condition: the version is compared when it is a mutation's turn.
-        .layer(option_layer(extras.order.map(order::OrderLayer::new)))
+        .layer(option_layer(extras.order.map(|order| {
+            order::OrderLayer::new(order, extras.ledger.clone())
+        })))
         // After all that may refuse a call: who gets what is kept could have read it.
         .layer(option_layer(extras.cache.map(cache::CacheLayer::new)))
         // After the cache, which must know when a mutation begins; a read has no key.

@@ -93,6 +93,7 @@ fn call(request: Request) -> Call {
         demand: Default::default(),
         key: Default::default(),
         once: None,
+        held: None,
         expected: Default::default(),
         identity: None,
         decision: Default::default(),

@@ -20,6 +20,8 @@ pub struct Begun {
     pub action: DeployAction,
     /// The deployment to follow; absent where the upstream does not say.
     pub deployment: Option<String>,
+    /// It is what an earlier call with the same key has begun.
+    pub replayed: bool,
 }
 
 impl Begun {
@@ -28,6 +30,7 @@ impl Begun {
         Self {
             action,
             deployment: super::desired::deployment(response),
+            replayed: false,
         }
     }
 
@@ -36,6 +39,15 @@ impl Begun {
         Self {
             action: DeployAction::Joined,
             deployment,
+            replayed: false,
+        }
+    }
+
+    /// What an earlier call with the same key has begun.
+    fn again(deployment: Option<String>) -> Self {
+        Self {
+            replayed: true,
+            ..Self::joined(deployment)
         }
     }
 }
@@ -106,14 +118,14 @@ impl Keyed {
         };
         match in_flight.run(&once.clone(), under(once, begin)).await {
             Joined::First(begun) => begun,
-            Joined::Other(begun) => begun.map(|begun| Begun::joined(begun.deployment)),
+            Joined::Other(begun) => begun.map(|begun| Begun::again(begun.deployment)),
         }
     }
 }
 
 async fn under(once: Once, begin: impl Future<Output = Result<Begun>> + Send) -> Result<Begun> {
     if let Found::Ended(kept) = once.look().await? {
-        return Ok(Begun::joined(Deployment::read(&kept)?));
+        return Ok(Begun::again(Deployment::read(&kept)?));
     }
     let begun = begin.await;
     match &begun {
@@ -133,7 +145,12 @@ impl Desired {
     pub fn content(&self) -> Vec<u8> {
         match self {
             Self::Environment(wanted) => wanted.encode_to_vec(),
-            Self::ServiceInstance(wanted) => wanted.encode_to_vec(),
+            // A client token is not what is asked for.
+            Self::ServiceInstance(wanted) => {
+                let mut wanted = wanted.clone();
+                wanted.client_token = None;
+                wanted.encode_to_vec()
+            }
             Self::ServicePipeline(wanted) => wanted.encode_to_vec(),
         }
     }

@@ -200,3 +200,32 @@ async fn neither_key_nor_caller_nor_request_stand_in_the_file() {
         assert!(!stands(text), "{text}");
     }
 }
+
+#[tokio::test]
+async fn keys_that_are_over_take_no_room_whoever_has_used_them_and_however_many_they_are() {
+    let clock = clock();
+    let ledger = small(&clock, 1200).await;
+    for number in 0..290 {
+        begin(&ledger, "others", &number.to_string()).await.unwrap();
+    }
+    let last = once(&ledger, "ci", "large", "content");
+    last.begin(Vec::new()).await.unwrap();
+    last.end(vec![0; 1200 * 512]).await.unwrap();
+    let (limit_of, _) = limit(begin(&ledger, "ci", "next").await);
+    assert_eq!(limit_of, "idempotency/caller");
+    clock.advance(LIFETIME);
+    assert_eq!(begin(&ledger, "ci", "next").await, Ok(Found::Nothing));
+}
+
+#[tokio::test]
+async fn whoever_finds_the_room_of_all_used_up_is_told_when_the_first_key_is_over() {
+    let clock = clock();
+    let ledger = small(&clock, 4).await;
+    for caller in ["a", "b", "c", "d"] {
+        begin(&ledger, caller, "1").await.unwrap();
+        clock.advance(Duration::from_secs(60));
+    }
+    let (limit_of, wait) = limit(begin(&ledger, "e", "1").await);
+    assert_eq!(limit_of, "idempotency/total");
+    assert_eq!(wait, LIFETIME - Duration::from_secs(240));
+}

@@ -94,14 +94,7 @@ where
 {
     async fn once(self, call: Call, key: &str) -> Result<Reply> {
         let ledger = self.shared.ledger.as_ref().ok_or_else(ledger::unkept)?;
-        let upstream = call.identity.as_ref().and_then(|it| it.upstream.as_deref());
-        let once = ledger.once(
-            &call.principal.id,
-            upstream,
-            call.operation.name(),
-            key,
-            &ledger::content(&call),
-        );
+        let once = ledger.of_call(&call, key);
         if ledger.is_exact() {
             let once = Some(once);
             return self.inner.oneshot(Call { once, ..call }).await;
@@ -134,9 +127,8 @@ where
             Found::Ended(outcome) => return replayed(&call, &outcome),
         };
         let (evidence, again) = found;
-        if call.request.client_token().is_none_or(str::is_empty) {
-            call.request.set_client_token(once.client_token());
-        }
+        // In place of one of the caller, which may be another one when it sends the call again.
+        call.request.set_client_token(once.client_token());
         // Under a condition a repeat is compared with what the first one has made of the subject.
         if call.request.repeatable() && !is_conditional(&call) {
             let outcome = self.inner.oneshot(call.clone()).await;

@@ -2,6 +2,7 @@
 //!
 //! Operations that end work that is under way are let through: the contract says which they are.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -66,12 +67,14 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&mut self, mut call: Call) -> Self::Future {
         match let_in(Some(&self.limiter), call.operation, &call.principal) {
             Ok(held) => {
+                let held = held.map(Arc::new);
+                // What goes on when the caller goes away still takes its place.
+                call.held.clone_from(&held);
                 let answer = self.inner.call(call);
                 Box::pin(async move {
-                    // Given back when the call ends, or its caller goes away.
                     let _held = held;
                     answer.await
                 })

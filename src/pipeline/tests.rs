@@ -29,6 +29,7 @@ fn call(name: &str, deadline: Instant) -> Call {
         demand: Default::default(),
         key: Default::default(),
         once: None,
+        held: None,
         expected: Default::default(),
         identity: None,
         decision: Default::default(),

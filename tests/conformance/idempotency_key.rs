@@ -128,4 +128,16 @@ crate::conformance! {
             assert!(!replayed);
         }
     }
+
+    async fn a_client_token_that_an_sdk_makes_anew_does_not_make_another_request(world) {
+        world.ok(new_environment_template("bus")).await;
+        let request = |token: &str| pb::CreateEnvironmentTemplateVersionRequest {
+            client_token: some(token),
+            ..new_environment_version("bus")
+        };
+        let (first, _) = world.keyed("ci", "k", request("t-1")).await.unwrap();
+        let (second, replayed) = world.keyed("ci", "k", request("t-2")).await.unwrap();
+        assert!(replayed);
+        assert_eq!(second, first);
+    }
 }

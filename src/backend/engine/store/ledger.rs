@@ -8,8 +8,8 @@ use crate::error::Result;
 /// The name of a key: a digest.
 pub type Scope = [u8; 32];
 
-/// How many rows whose time is over are removed when a new one is added: more than are added.
-const SWEEP: u32 = 8;
+/// How many rows whose time is over are removed at once.
+const SWEEP: u32 = 64;
 
 /// One key that was used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,15 +78,15 @@ impl Transaction<'_> {
             .map_err(|error| fault(&error))
     }
 
-    /// Forgets some of the keys whose time is over.
-    pub fn sweep_ledger(&self, now_millis: i64) -> Result<()> {
+    /// Forgets some of the keys whose time is over, the oldest first; says whether there were any.
+    pub fn sweep_ledger(&self, now_millis: i64) -> Result<bool> {
         self.connection()
             .prepare_cached(
                 "DELETE FROM ledger WHERE scope IN
                  (SELECT scope FROM ledger WHERE expires_millis <= ?1 ORDER BY expires_millis LIMIT ?2)",
             )
             .and_then(|mut delete| delete.execute(params![now_millis, SWEEP]))
-            .map(drop)
+            .map(|rows| rows > 0)
             .map_err(|error| fault(&error))
     }
 
@@ -101,10 +101,14 @@ impl Transaction<'_> {
             .map_err(|error| fault(&error))
     }
 
-    /// When the first of the keys of `caller` is forgotten, if it has any.
-    pub fn ledger_room_at(&self, caller: &[u8]) -> Result<Option<i64>> {
+    /// When the first of the keys of `caller`, or of all callers, is forgotten, if there is one.
+    pub fn ledger_room_at(&self, caller: Option<&[u8]>) -> Result<Option<i64>> {
+        let sql = match caller {
+            Some(_) => "SELECT min(expires_millis) FROM ledger WHERE caller = ?1",
+            None => "SELECT min(expires_millis) FROM ledger WHERE ?1 IS NULL",
+        };
         self.connection()
-            .prepare_cached("SELECT min(expires_millis) FROM ledger WHERE caller = ?1")
+            .prepare_cached(sql)
             .and_then(|mut query| query.query_row([caller], |row| row.get(0)))
             .map_err(|error| fault(&error))
     }
