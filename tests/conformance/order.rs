@@ -54,3 +54,20 @@ async fn on_disk() {
 async fn through_the_aws_door() {
     an_update_waits_until_the_deployment_before_it_has_ended(Backend::ThroughAwsDoor).await;
 }
+
+#[tokio::test]
+async fn a_call_whose_outcome_is_known_does_not_wait_in_line() {
+    let order = OrderConfig {
+        enabled: true,
+        ..OrderConfig::default()
+    };
+    let world = World::in_order(Backend::InMemory, &order).await;
+    prod(&world).await;
+    let update = || world.keyed("ci", "k", with_spec(OTHER_SPEC));
+    let (first, _) = update().await.unwrap();
+    tokio::select! {
+        biased;
+        _ = world.call(with_spec(SPEC)) => panic!("it waits for the first one"),
+        again = update() => assert_eq!(again.unwrap(), (first, true)),
+    }
+}

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use prost::Message;
 use proton_gateway::admission::Guards;
 use proton_gateway::api::own::gateway_service_client::GatewayServiceClient;
 use proton_gateway::api::own::{self, DeployAction};
 use proton_gateway::api::pb;
 use proton_gateway::api::pb::deployment_state::State;
 use proton_gateway::api::{Request as Asked, Response};
+use proton_gateway::auth::Principal;
 use proton_gateway::changes::Changes;
 use proton_gateway::edge::grpc_door::{self, Edge};
 use proton_gateway::edge::health::Health;
@@ -236,6 +238,44 @@ conformance! {
         let resumed = Begun::of(client.deploy_environment(request).await).await;
         assert_eq!(resumed.wait.action(), DeployAction::Joined);
         assert_eq!(deployments(world, "new").await, 1);
+    }
+
+    async fn a_deploy_whose_answer_was_lost_undoes_nothing_that_was_begun_since(world) {
+        platform(world).await;
+        let request = environment("prod");
+        let content = request.environment.as_ref().unwrap().encode_to_vec();
+        let ledger = world.gateway.ledger().unwrap();
+        let caller = &Principal::anonymous().id;
+        let once = ledger.once(caller, None, "DeployEnvironment", "k", &content);
+        let get = pb::GetEnvironmentRequest { name: "prod".to_owned() };
+        let prod = world.ok(get).await.environment.unwrap();
+        // A gateway that was killed has left nothing but what it knew before: one text.
+        let name = prod.last_attempted_deployment_id.unwrap();
+        let before = pb::GetEnvironmentRequest { name };
+        once.begin(before.encode_to_vec()).await.unwrap();
+        let newer = pb::UpdateEnvironmentRequest {
+            name: "prod".to_owned(),
+            spec: Some(format!("{ENVIRONMENT_SPEC}\n# Another one.\n")),
+            deployment_type: pb::DeploymentUpdateType::CurrentVersion.into(),
+            ..Default::default()
+        };
+        world.ok(newer).await;
+        world.settle().await;
+        let count = deployments(world, "prod").await;
+        let again = client(world).deploy_environment(keyed(request, "k")).await.unwrap_err();
+        assert_eq!(reason(&again), "OUTCOME_UNKNOWN");
+        assert_eq!(deployments(world, "prod").await, count);
+    }
+
+    async fn a_deploy_that_is_told_again_says_so(world) {
+        platform(world).await;
+        let mut client = client(world);
+        let mut replayed = Vec::new();
+        for _ in 0..2 {
+            let answer = client.deploy_environment(keyed(environment("new"), "k")).await.unwrap();
+            replayed.push(answer.metadata().contains_key("idempotency-replayed"));
+        }
+        assert_eq!(replayed, [false, true]);
     }
 
     async fn what_is_wrong_with_a_deploy_is_said_with_its_place(world) {
