@@ -14,6 +14,7 @@ use proton_gateway::edge::aws_door::AwsDoor;
 use proton_gateway::edge::grpc_door;
 use proton_gateway::edge::health::Health;
 use proton_gateway::ledger::Ledger;
+use proton_gateway::limits::Limiter;
 use proton_gateway::pipeline::Extras;
 use tonic::{Code, Status};
 use tower::ServiceExt;
@@ -146,4 +147,49 @@ async fn a_gateway_that_keeps_no_keys_refuses_them() {
     let refused = grpc(&gateway, &["k"], "bus").await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(refused.message().contains("[idempotency]"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_call_under_a_key_that_its_caller_gave_up_still_takes_its_place() {
+    let (release, released) = tokio::sync::watch::channel(false);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let backend = tower::service_fn(move |_: Call| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let mut released = released.clone();
+        async move {
+            released.wait_for(|released| *released).await.unwrap();
+            Ok(Reply::new(made()))
+        }
+    });
+    let (store, config) = (Store::in_memory().unwrap(), IdempotencyConfig::default());
+    let ledger = Ledger::open(store, &config, None, Arc::new(SystemClock), false).await;
+    let extras = Extras {
+        ledger: Some(ledger.unwrap()),
+        ..Extras::default()
+    };
+    let metrics = Metrics::new().unwrap();
+    let guards = Guards {
+        limiter: Limiter::new(&toml::from_str("calls = 1").unwrap(), metrics.clone()),
+        ..Guards::default()
+    };
+    let pipeline = pipeline::build_with(backend, metrics, &guards, extras);
+    let gateway = Gateway::new(pipeline).guarded_by(guards);
+    {
+        let given_up = grpc(&gateway, &["k"], "bus");
+        tokio::pin!(given_up);
+        while asked.load(Ordering::Relaxed) == 0 {
+            tokio::select! {
+                biased;
+                _ = &mut given_up => panic!("nothing answers"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+    let refused = grpc(&gateway, &["other"], "bus").await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    release.send_replace(true);
+    while grpc(&gateway, &["other"], "bus").await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }
