@@ -212,7 +212,7 @@ impl Cache {
         }
     }
 
-    /// The same, as it is sent.
+    /// What is kept for a read and within its time, as it is sent.
     pub fn look_up_framed(&self, read: &Read, demand: Demand) -> Option<Found> {
         let entry = self.0.kept.get(&read.key)?;
         let age = read.began.saturating_duration_since(entry.began);

@@ -38,6 +38,7 @@ pub struct Opened {
     pub cache: Option<Cache>,
 }
 
+/// Opens the backend that is configured, and the pipeline over it. An error says what to do.
 pub async fn open(
     config: &Config,
     metrics: &Metrics,
