@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -75,6 +76,8 @@ pub struct Found {
     pub outcome: Result<Framed>,
     pub served: Served,
     pub etag: Option<Etag>,
+    /// The same, as it is sent.
+    pub header: Option<HeaderValue>,
 }
 
 /// The cache. Clones share it.
@@ -179,15 +182,7 @@ impl Cache {
         }
         let outcome = entry.outcome.clone()?;
         let served = Served::new(Status::Stale, age);
-        let etag = entry.etag;
-        Self::reply(
-            read,
-            Found {
-                outcome,
-                served,
-                etag,
-            },
-        )
+        Self::reply(read, entry.found(outcome, served))
     }
 
     fn reply(read: &Read, found: Found) -> Option<Result<Reply>> {
@@ -195,6 +190,7 @@ impl Cache {
             outcome,
             served,
             etag,
+            header: _,
         } = found;
         let reply = |frame: Framed| {
             let response = Response::decode(read.operation, frame.message());
@@ -220,11 +216,7 @@ impl Cache {
             return None;
         }
         let outcome = entry.outcome.clone()?;
-        Some(Found {
-            outcome,
-            served: Served::new(Status::Hit, age),
-            etag: entry.etag,
-        })
+        Some(entry.found(outcome, Served::new(Status::Hit, age)))
     }
 
     /// Finds a read of the same under way that is good enough, or begins one.

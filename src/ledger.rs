@@ -20,7 +20,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-pub use self::key::{Key, REPLAYED, unkept};
+pub use self::key::{IDEMPOTENCY_KEY, Key, REPLAYED, unkept};
 pub use self::outcome::{Outcome, is_final};
 use crate::api::{Operation, Response};
 use crate::backend::engine::store::ledger::{Row, Scope};

@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderValue;
 
 use super::observe::Record;
 use super::{deadline, limit};
@@ -21,7 +22,7 @@ use crate::cache::demand::{Served, Status};
 use crate::cache::{Cache, Key};
 use crate::edge::Arrival;
 use crate::error::{Error, Result};
-use crate::etag::{Etag, Expected};
+use crate::etag::Expected;
 use crate::gateway::Door;
 use crate::telemetry::Metrics;
 
@@ -101,7 +102,7 @@ struct Known {
 pub struct Hit {
     pub frame: Framed,
     pub served: Served,
-    pub etag: Option<Etag>,
+    pub etag: Option<HeaderValue>,
 }
 
 /// Knows the questions that have been answered before. Clones share them.
@@ -157,7 +158,7 @@ impl Hits {
                 Ok(Hit {
                     frame,
                     served: found.served,
-                    etag: found.etag,
+                    etag: found.header,
                 })
             }
             Err(error) => Err(error),
