@@ -1,4 +1,4 @@
-//! The command line's own client: waits and deploys for people and their scripts.
+//! The command line's own client: waits, deploys and looks for people and their scripts.
 //!
 //! A stream that ends before its wait, or breaks, is gone on with by its resume token. A gateway
 //! that does not know the token is asked anew, about what has been begun.
@@ -7,6 +7,7 @@ mod credential;
 mod endpoint;
 mod failure;
 mod report;
+mod status;
 mod target;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ pub use self::endpoint::Reach;
 pub use self::failure::{Failure, USAGE};
 use self::failure::{pause, said, token_refused};
 use self::report::{Output, Reporter};
+pub use self::status::{StatusCommand, status};
 pub use self::target::{DeployTarget, WaitTarget};
 use self::target::{Stream, Target, Told};
 use crate::api::own::DeployAction;
@@ -116,11 +118,18 @@ pub fn deploy(target: DeployTarget, key: Key, following: &Following) -> Result<E
 }
 
 fn follow(target: &Target, following: &Following) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    on_runtime(async { Follower::new(target, following)?.run().await })
+}
+
+/// Runs a command on a runtime of its own.
+fn on_runtime(
+    command: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(async { Follower::new(target, following)?.run().await })
+        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?
+        .block_on(command)
 }
 
 struct Follower<'a> {

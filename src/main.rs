@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 use proton_gateway::auth::policy::check::PolicyCommand;
 use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command::{self, TokenCommand};
-use proton_gateway::client::{self, DeployTarget, Failure, Following, Key, USAGE, WaitTarget};
+use proton_gateway::client::{
+    self, DeployTarget, Failure, Following, Key, StatusCommand, USAGE, WaitTarget,
+};
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program;
 
@@ -61,6 +63,8 @@ enum Command {
         #[command(flatten)]
         following: Following,
     },
+    /// Say what is deployed through a running gateway, what is under way, failed or stuck
+    Status(StatusCommand),
     /// Ask what the policies say, without a running gateway
     Policy {
         #[command(subcommand)]
@@ -102,6 +106,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             key,
             following,
         }) => return client::deploy(target, key, &following),
+        Some(Command::Status(command)) => return client::status(&command),
     }
     Ok(ExitCode::SUCCESS)
 }
