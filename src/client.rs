@@ -9,6 +9,7 @@ mod failure;
 mod report;
 mod status;
 mod target;
+mod top;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use self::report::{Output, Reporter};
 pub use self::status::{StatusCommand, status};
 pub use self::target::{DeployTarget, WaitTarget};
 use self::target::{Stream, Target, Told};
+pub use self::top::{TopCommand, top};
 use crate::api::own::DeployAction;
 use crate::api::pb::wait_event::Event;
 use crate::api::pb::{self, WaitOutcome};

@@ -23,6 +23,7 @@ use crate::ledger::{Key, Ledger, Once, REPLAYED};
 use crate::limits::Held;
 use crate::pipeline::hits::Hits;
 use crate::server::Peer;
+use crate::telemetry::Metrics;
 use crate::upstream::Identity;
 
 /// By which protocol a call came.
@@ -137,6 +138,7 @@ pub struct Gateway {
     ledger: Option<Ledger>,
     cache: Option<Cache>,
     hits: Option<Hits>,
+    metrics: Option<Metrics>,
     /// The longest deadline that callers may set for mutations.
     longest: Duration,
 }
@@ -155,6 +157,7 @@ impl Gateway {
             ledger: None,
             cache: None,
             hits: None,
+            metrics: None,
             longest: DEFAULT_DEADLINE,
         }
     }
@@ -205,6 +208,19 @@ impl Gateway {
     /// What is answered at the door.
     pub fn hits(&self) -> Option<&Hits> {
         self.hits.as_ref()
+    }
+
+    /// The same, which can tell its metrics.
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
+        }
+    }
+
+    /// What is counted, if it is.
+    pub fn metrics(&self) -> Option<&Metrics> {
+        self.metrics.as_ref()
     }
 
     /// What guards its calls and streams.

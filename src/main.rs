@@ -9,7 +9,7 @@ use proton_gateway::auth::policy::check::PolicyCommand;
 use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command::{self, TokenCommand};
 use proton_gateway::client::{
-    self, DeployTarget, Failure, Following, Key, StatusCommand, USAGE, WaitTarget,
+    self, DeployTarget, Failure, Following, Key, StatusCommand, TopCommand, USAGE, WaitTarget,
 };
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program;
@@ -65,6 +65,8 @@ enum Command {
     },
     /// Say what is deployed through a running gateway, what is under way, failed or stuck
     Status(StatusCommand),
+    /// Show what a running gateway does at the moment: calls, limits, streams, deployments
+    Top(TopCommand),
     /// Ask what the policies say, without a running gateway
     Policy {
         #[command(subcommand)]
@@ -107,6 +109,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             following,
         }) => return client::deploy(target, key, &following),
         Some(Command::Status(command)) => return client::status(&command),
+        Some(Command::Top(command)) => return client::top(&command),
     }
     Ok(ExitCode::SUCCESS)
 }

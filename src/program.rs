@@ -100,6 +100,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         .with_ledger(ledger)
         .with_cache(cache)
         .with_hits(hits)
+        .measured_by(metrics.clone())
         .lasting(config.order.longest_mutation());
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),

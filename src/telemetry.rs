@@ -2,6 +2,7 @@
 
 mod fields;
 mod lines;
+mod readout;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@
 
 mod drain;
 mod killed;
+mod looking;
 mod retries;
 mod secrets;
 
