@@ -26,7 +26,7 @@ use crate::config::cache::CacheConfig;
 use crate::error::Result;
 use crate::etag::Etag;
 use crate::gateway::{Call, Reply};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Trace};
 use crate::upstream::Identity;
 
 /// Of how many polls it is remembered what they saw last.
@@ -228,7 +228,7 @@ impl Cache {
     }
 
     /// Finds a read of the same under way that is good enough, or begins one.
-    pub fn take_off(&self, read: &Read, demand: Demand) -> Takeoff {
+    pub fn take_off(&self, read: &Read, demand: Demand, trace: &Trace) -> Takeoff {
         let mut flights = self.flights();
         // One may have landed a moment ago.
         if let Some(hit) = self.look_up(read, demand) {
@@ -241,11 +241,11 @@ impl Cache {
         {
             let age = read.began.saturating_duration_since(flight.began);
             return match demand.takes(age) {
-                true => Takeoff::Follow(flight.landing(), flight.began),
+                true => Takeoff::Follow(flight.landing(), flight.began, flight.leader.clone()),
                 false => Takeoff::Alone,
             };
         }
-        let (flight, landing) = Flight::new(read.mark, read.began);
+        let (flight, landing) = Flight::new(read.mark, read.began, trace.linked());
         flights.insert(read.key.clone(), flight.clone());
         Takeoff::Lead(flight, landing)
     }

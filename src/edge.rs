@@ -23,6 +23,7 @@ use crate::etag::Expected;
 use crate::gateway::Door;
 use crate::ledger::Key;
 use crate::server::Peer;
+use crate::telemetry::Trace;
 use crate::upstream::UPSTREAM;
 
 /// The header in which a caller may name its request, and in which every answer names it.
@@ -49,6 +50,8 @@ pub struct Arrival {
     pub expected: Expected,
     /// Who is at the other end of the connection.
     pub peer: Arc<Peer>,
+    /// What it is part of, as far as that is known.
+    pub trace: Trace,
     pub deadline: Instant,
     /// When the caller stops waiting or reading; absent where it set no deadline.
     pub stream_deadline: Option<Instant>,
@@ -83,6 +86,7 @@ impl Arrival {
             key: Key::of(headers),
             expected: Expected::of(headers),
             peer: extensions.get().cloned().unwrap_or_default(),
+            trace: Trace::default(),
             deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),
         }

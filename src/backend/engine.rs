@@ -52,6 +52,7 @@ use crate::api::{Idempotency, Request, Response};
 use crate::cache::coherence::Coherence;
 use crate::changes::Changes;
 use crate::clock::{Clock, epoch_millis};
+use crate::edge::status;
 use crate::error::{Error, Result};
 use crate::etag::Condition;
 use crate::gateway::{Call, Reply};
@@ -246,6 +247,14 @@ impl Engine {
     }
 
     async fn answer(self, call: Call) -> Result<Reply> {
+        let transaction = call.trace.step("engine.transaction");
+        let outcome = self.transact(call).await;
+        let failure = outcome.as_ref().err();
+        transaction.end(failure.map(|error| status::meaning(&error.kind).reason));
+        outcome
+    }
+
+    async fn transact(self, call: Call) -> Result<Reply> {
         let condition = Condition::of(&call);
         let (operation, request) = (call.operation, call.request);
         let once = call.once;

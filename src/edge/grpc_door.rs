@@ -33,6 +33,7 @@ use crate::gateway::{Door, Gateway};
 use crate::pages::Paginator;
 use crate::pipeline::hits::Hits;
 use crate::server::{PROBES, Unknown};
+use crate::telemetry::Telemetry;
 use crate::waits::Waits;
 
 /// How long after its deadline a call is left to end by itself.
@@ -69,6 +70,7 @@ pub fn routes(
         authenticator: None,
         audit: gateway.guards().audit.clone(),
         hits: gateway.hits().cloned(),
+        telemetry: None,
         inner: Routes::new(
             ProtonServiceServer::new(gateway)
                 // tonic applies the limit to what a message is unpacked to as well.
@@ -103,6 +105,8 @@ pub struct Edge<S> {
     authenticator: Option<Authenticator>,
     audit: Option<Audit>,
     hits: Option<Hits>,
+    /// Who is told of requests; nobody where it is absent.
+    telemetry: Option<Telemetry>,
     inner: S,
 }
 
@@ -111,6 +115,14 @@ impl<S> Edge<S> {
     pub fn authenticated_by(self, authenticator: Authenticator) -> Self {
         Self {
             authenticator: Some(authenticator),
+            ..self
+        }
+    }
+
+    /// The same, whose requests `telemetry` is told of.
+    pub fn observed_by(self, telemetry: Telemetry) -> Self {
+        Self {
+            telemetry: Some(telemetry),
             ..self
         }
     }
@@ -141,6 +153,9 @@ where
             return Box::pin(std::future::ready(Ok(refusal)));
         }
         let mut arrival = Arrival::of(request.headers(), request.extensions());
+        let serving = self.telemetry.as_ref().map(|telemetry| {
+            telemetry.grpc(request.uri().path(), request.headers(), &mut arrival)
+        });
         let request_id = arrival.request_id.clone();
         let method = request.uri().path().rsplit('/').next();
         self.gateway.extend(&mut arrival, || Rpc::of(method?));
@@ -157,10 +172,17 @@ where
         // The one that is ready.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
-        Box::pin(async move {
-            let refusal = |error: &Error| Ok(status::of(error, None, &request_id).into_http());
+        arrival.trace.clone().over(async move {
+            let refused = |error: &Error| {
+                let status = status::of(error, None, &request_id);
+                if let Some(serving) = &serving {
+                    serving.ends(status.code());
+                }
+                status.into_http()
+            };
+            let refusal = |error: &Error| Ok(refused(error));
             let of_nobody = |error: &Error| {
-                let mut response = status::of(error, None, &request_id).into_http();
+                let mut response = refused(error);
                 response.extensions_mut().insert(Unknown);
                 Ok(response)
             };
@@ -186,7 +208,7 @@ where
             // What needs no time takes nothing of the budget.
             let body = Seen::at_once(body).await;
             let mut asked = read.as_ref().and_then(|read| read.asked(&body, &arrival));
-            if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival)) {
+            if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival, serving.as_ref())) {
                 return Ok(answer);
             }
             let share = match open {
@@ -207,7 +229,7 @@ where
                         return refusal(&late());
                     };
                     asked = read.asked(&body, &arrival);
-                    if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival)) {
+                    if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival, serving.as_ref())) {
                         return Ok(answer);
                     }
                     body
@@ -220,8 +242,12 @@ where
                 Ok(ours) => status::of(&ours, None, &id).into(),
                 Err(other) => other,
             });
+            let body = match &serving {
+                Some(serving) => Body::new(serving.receives(body)),
+                None => Body::new(body),
+            };
             parts.extensions.insert(arrival);
-            let answer = inner.call(Request::from_parts(parts, Body::new(body)));
+            let answer = inner.call(Request::from_parts(parts, body));
             // Given back when the call is answered.
             let _share = share;
             // The pipeline ends calls on time; this is for messages that never arrive. A stream's
@@ -242,7 +268,10 @@ where
             if let Ok(id) = request_id.parse() {
                 response.headers_mut().insert(REQUEST_ID, id);
             }
-            Ok(response)
+            Ok(match serving {
+                Some(serving) => serving.answers(response),
+                None => response,
+            })
         })
     }
 }

@@ -141,6 +141,7 @@ where
 {
     let came = Instant::now();
     let end = order.end(&call);
+    let step = call.trace.step("order");
     let Some(mut place) = order.lines.enter(key) else {
         return Err(crowded(&call));
     };
