@@ -26,6 +26,7 @@ use crate::config::cache::CacheConfig;
 use crate::error::Result;
 use crate::etag::Etag;
 use crate::gateway::{Call, Reply};
+use crate::telemetry::metrics::watched;
 use crate::telemetry::{Metrics, Trace};
 use crate::upstream::Identity;
 
@@ -98,7 +99,9 @@ impl Cache {
     /// The cache of `config`; absent where it is off.
     pub fn new(config: &CacheConfig, coherence: Coherence, metrics: Metrics) -> Option<Self> {
         config.enabled.then(|| {
-            Self(Arc::new(Shared {
+            let most = config.max_size.0;
+            metrics.watch(watched::CACHE_MAX_BYTES, move || Some(most));
+            let cache = Self(Arc::new(Shared {
                 config: config.clone(),
                 coherence,
                 kept: moka::sync::Cache::builder()
@@ -110,7 +113,11 @@ impl Cache {
                 polls: moka::sync::Cache::new(POLLS),
                 purges: AtomicU64::default(),
                 metrics,
-            }))
+            }));
+            let shared = Arc::downgrade(&cache.0);
+            let entries = move || Some(shared.upgrade()?.kept.entry_count());
+            cache.0.metrics.watch(watched::CACHE_ENTRIES, entries);
+            cache
         })
     }
 

@@ -271,9 +271,7 @@ impl Authorizer {
     ) -> Option<Permit> {
         let policies = self.shared.policies.load_full();
         let decision = self.decide_by(&policies, principal, rpc, resource).await;
-        decision
-            .allowed
-            .then_some(Permit { policies, decision })
+        decision.allowed.then_some(Permit { policies, decision })
     }
 
     /// Whether what was permitted still is.

@@ -22,8 +22,8 @@ use self::pace::{Paces, Rank};
 use self::session::Clients;
 use crate::api::{Idempotency, sdk};
 use crate::changes::Changes;
-use crate::error::Error;
 use crate::edge::status;
+use crate::error::Error;
 use crate::gateway::{Call, Reply};
 use crate::telemetry::Metrics;
 
@@ -155,7 +155,9 @@ impl Service<Call> for Aws {
             let left = call.deadline.saturating_duration_since(Instant::now());
             let left = left.min(attempt_timeout);
             let began = Instant::now();
-            let attempt = call.trace.request(|| format!("Proton/{}", call.operation.name()));
+            let attempt = call
+                .trace
+                .request(|| format!("Proton/{}", call.operation.name()));
             headers::note(&attempt, &call);
             let settings = headers::sent_with(&attempt).timeout_config(
                 TimeoutConfig::builder()

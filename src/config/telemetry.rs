@@ -253,7 +253,10 @@ mod tests {
         for wrong in ["s3cret", "a b: s3cret", "a: s3cret\u{1}"] {
             std::fs::write(file.path(), wrong).unwrap();
             let told = section.headers().unwrap_err().to_string();
-            assert!(told.contains("line 1") && !told.contains("s3cret"), "{told}");
+            assert!(
+                told.contains("line 1") && !told.contains("s3cret"),
+                "{told}"
+            );
         }
     }
 }

@@ -153,9 +153,10 @@ where
             return Box::pin(std::future::ready(Ok(refusal)));
         }
         let mut arrival = Arrival::of(request.headers(), request.extensions());
-        let serving = self.telemetry.as_ref().map(|telemetry| {
-            telemetry.grpc(request.uri().path(), request.headers(), &mut arrival)
-        });
+        let serving = self
+            .telemetry
+            .as_ref()
+            .map(|telemetry| telemetry.grpc(request.uri().path(), request.headers(), &mut arrival));
         let request_id = arrival.request_id.clone();
         let method = request.uri().path().rsplit('/').next();
         self.gateway.extend(&mut arrival, || Rpc::of(method?));
@@ -208,7 +209,10 @@ where
             // What needs no time takes nothing of the budget.
             let body = Seen::at_once(body).await;
             let mut asked = read.as_ref().and_then(|read| read.asked(&body, &arrival));
-            if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival, serving.as_ref())) {
+            if let Some(answer) = asked
+                .as_ref()
+                .and_then(|asked| asked.kept(&arrival, serving.as_ref()))
+            {
                 return Ok(answer);
             }
             let share = match open {
@@ -229,7 +233,10 @@ where
                         return refusal(&late());
                     };
                     asked = read.asked(&body, &arrival);
-                    if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival, serving.as_ref())) {
+                    if let Some(answer) = asked
+                        .as_ref()
+                        .and_then(|asked| asked.kept(&arrival, serving.as_ref()))
+                    {
                         return Ok(answer);
                     }
                     body

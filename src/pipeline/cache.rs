@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use opentelemetry::KeyValue;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use opentelemetry::KeyValue;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::api::Idempotency;

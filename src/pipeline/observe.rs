@@ -211,18 +211,8 @@ impl Record {
                 );
             }
             _ => tracing::info!(
-                operation,
-                door,
-                request_id,
-                principal,
-                policy,
-                limit,
-                cache,
-                attempts,
-                replayed,
-                outcome,
-                micros,
-                "call"
+                operation, door, request_id, principal, policy, limit, cache, attempts, replayed,
+                outcome, micros, "call"
             ),
         }
     }

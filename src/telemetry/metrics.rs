@@ -27,9 +27,7 @@ const DURATIONS: [f64; 13] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
 /// How long mutations wait, in seconds.
-const WAITS: [f64; 10] = [
-    0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0,
-];
+const WAITS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0];
 /// Mutations in one commit.
 const SIZES: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
@@ -166,7 +164,10 @@ impl Metrics {
                 "proton_gateway_pollers",
                 "Resources that are polled for waits.",
             ),
-            connections: level("proton_gateway_connections_open", "Connections, by listener."),
+            connections: level(
+                "proton_gateway_connections_open",
+                "Connections, by listener.",
+            ),
             accepted: counter(
                 "proton_gateway_connections",
                 "Connections that were accepted, by listener.",

@@ -42,7 +42,12 @@ pub(super) fn observe(meter: &Meter) {
             "Memory that the process has.",
             resident_bytes,
         ),
-        ("process_open_fds", "", "Open files and connections.", open_files),
+        (
+            "process_open_fds",
+            "",
+            "Open files and connections.",
+            open_files,
+        ),
         (
             "process_max_fds",
             "",
@@ -95,7 +100,9 @@ fn open_files() -> Option<u64> {
 
 fn most_files() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

@@ -16,9 +16,9 @@ use crate::api::{Operation, RPCS};
 
 /// gRPC's own bounds, in seconds and in bytes.
 const A66_DURATIONS: [f64; 41] = [
-    0.0, 0.00001, 0.00005, 0.0001, 0.0003, 0.0006, 0.0008, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006,
-    0.008, 0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2,
-    0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
+    0.0, 0.00001, 0.00005, 0.0001, 0.0003, 0.0006, 0.0008, 0.001, 0.002, 0.003, 0.004, 0.005,
+    0.006, 0.008, 0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16,
+    0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
 ];
 const A66_SIZES: [f64; 14] = [
     0.0,
@@ -108,7 +108,9 @@ impl Rpcs {
                 .build()
         };
         // Those of the operations first, in their order.
-        let contract = RPCS.iter().map(|rpc| format!("{}/{}", rpc.service, rpc.method));
+        let contract = RPCS
+            .iter()
+            .map(|rpc| format!("{}/{}", rpc.service, rpc.method));
         let others = OTHERS.into_iter().chain([UNKNOWN]).map(str::to_owned);
         let known: Vec<_> = contract.chain(others).map(Rpc::new).collect();
         let paths = known.iter().enumerate();

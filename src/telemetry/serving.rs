@@ -386,7 +386,13 @@ mod tests {
         let serving = begun(&telemetry, "/proton.v1.ProtonService/GetService");
         let response = serving.answers(Response::new(Boxed::new(body)));
         let open = r#"proton_gateway_requests_active{door="grpc"} "#;
-        assert!(telemetry.metrics.page().unwrap().contains(&format!("{open}1")));
+        assert!(
+            telemetry
+                .metrics
+                .page()
+                .unwrap()
+                .contains(&format!("{open}1"))
+        );
         response.into_body().collect().await.unwrap();
         let page = telemetry.metrics.page().unwrap();
         assert!(page.contains(&format!("{open}0")), "{page}");
@@ -399,8 +405,7 @@ mod tests {
         let telemetry = telemetry();
         drop(begun(&telemetry, "/proton.v1.ProtonService/Whatever"));
         let page = telemetry.metrics.page().unwrap();
-        let count =
-            r#"grpc_server_call_duration_seconds_count{grpc_method="other",grpc_status="CANCELLED"} 1"#;
+        let count = r#"grpc_server_call_duration_seconds_count{grpc_method="other",grpc_status="CANCELLED"} 1"#;
         assert!(page.contains(count), "{page}");
         assert!(!page.contains("Whatever"), "{page}");
     }

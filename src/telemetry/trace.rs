@@ -220,9 +220,7 @@ impl Trace {
         match &self.0 {
             Kind::None => None,
             Kind::Passed(parent) => Some(parent.headers()),
-            Kind::Recorded(recorded) => {
-                Some(Headers::of(recorded.context.span().span_context()))
-            }
+            Kind::Recorded(recorded) => Some(Headers::of(recorded.context.span().span_context())),
         }
     }
 
@@ -335,7 +333,9 @@ mod tests {
     async fn the_current_trace_is_that_of_what_is_being_done() {
         let trace = begun(&Tracing::default(), Some(0));
         assert_eq!(current(), None);
-        trace.over(async { assert_eq!(current(), trace.ids()) }).await;
+        trace
+            .over(async { assert_eq!(current(), trace.ids()) })
+            .await;
         trace.during(|| assert_eq!(current(), trace.ids()));
         assert_eq!(current(), None);
     }

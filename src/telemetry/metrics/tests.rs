@@ -63,7 +63,9 @@ fn recorded() -> (Metrics, Vec<Level>) {
     let place = metrics.rpcs().at("/proton.v1.ProtonService/GetService");
     metrics.rpcs().started(place);
     metrics.rpcs().ended(place, Code::Ok, second, 1, 1);
-    metrics.rpcs().ended_at_aws_door(place, Code::NotFound, second);
+    metrics
+        .rpcs()
+        .ended_at_aws_door(place, Code::NotFound, second);
     metrics.attempt(operation, None, second);
     metrics.attempt(operation, Some("NOT_FOUND"), second);
     metrics.active(Door::Grpc, 1);
@@ -103,7 +105,9 @@ fn every_metric_is_in_the_document_with_its_labels_and_the_other_way_round() {
     let only = |these: &Known, those: &Known| -> Vec<_> {
         let other = |(name, known): &(&String, &_)| those.get(*name) != Some(known);
         let these = these.iter().filter(other);
-        these.map(|(name, known)| format!("{name} {known:?}")).collect()
+        these
+            .map(|(name, known)| format!("{name} {known:?}"))
+            .collect()
     };
     assert_eq!(only(&page, &document), [""; 0], "not in the document");
     assert_eq!(only(&document, &page), [""; 0], "not on the page");

@@ -5,10 +5,7 @@ pub(super) const ALL: [(&str, &str); 7] = [
     (LIMIT_CALLERS, "Callers whose use is remembered."),
     (CACHE_ENTRIES, "Answers that are kept, about."),
     (CACHE_MAX_BYTES, "What the answers that are kept may take."),
-    (
-        IDEMPOTENCY_MAX_BYTES,
-        "What the idempotency keys may take.",
-    ),
+    (IDEMPOTENCY_MAX_BYTES, "What the idempotency keys may take."),
     (STORE_BYTES, "The database's file."),
     (
         STORE_WAL_BYTES,
