@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 pub use self::dials::Dials;
 use self::lines::Lines;
@@ -61,8 +62,19 @@ pub fn log(text: &str, format: LogFormat) -> Result<(Written, Dials), String> {
     let filter = filter(text)?;
     let (lines, written) = Lines::to(std::io::stderr())
         .map_err(|error| format!("cannot start the log's thread: {error}"))?;
-    let lines = tracing_subscriber::fmt().with_writer(move || lines.clone());
-    let (subscriber, dials): (Box<dyn tracing::Subscriber + Send + Sync>, _) = match format {
+    let (subscriber, dials) = subscriber(filter, format, move || lines.clone());
+    tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())?;
+    Ok((written, dials))
+}
+
+/// What takes log lines and writes them, and what changes which ones.
+fn subscriber(
+    filter: EnvFilter,
+    format: LogFormat,
+    place: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+) -> (Box<dyn tracing::Subscriber + Send + Sync>, Dials) {
+    let lines = tracing_subscriber::fmt().with_writer(place);
+    match format {
         LogFormat::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
             let lines = lines
@@ -86,7 +98,8 @@ pub fn log(text: &str, format: LogFormat) -> Result<(Written, Dials), String> {
             let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
             (Box::new(lines.finish()), Dials::of_filter(Arc::new(set)))
         }
-    };
-    tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())?;
-    Ok((written, dials))
+    }
 }
+
+#[cfg(test)]
+mod tests;
