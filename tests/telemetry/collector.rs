@@ -48,8 +48,12 @@ impl Collector {
         let address = listener.local_addr().unwrap();
         let connections = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let serving = tonic::transport::Server::builder()
-            .add_service(traces::trace_service_server::TraceServiceServer::new(self.clone()))
-            .add_service(metrics::metrics_service_server::MetricsServiceServer::new(self.clone()))
+            .add_service(traces::trace_service_server::TraceServiceServer::new(
+                self.clone(),
+            ))
+            .add_service(metrics::metrics_service_server::MetricsServiceServer::new(
+                self.clone(),
+            ))
             .serve_with_incoming(connections);
         tokio::spawn(serving);
         (self, address)
@@ -103,7 +107,7 @@ impl traces::trace_service_server::TraceService for Collector {
             let spans = spans.flat_map(|scope| scope.spans);
             self.0.spans.lock().unwrap().extend(spans);
         }
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 }
 
@@ -115,7 +119,7 @@ impl metrics::metrics_service_server::MetricsService for Collector {
     ) -> Result<Response<metrics::ExportMetricsServiceResponse>, Status> {
         let received = self.take(request).await.resource_metrics;
         self.0.metrics.lock().unwrap().extend(received);
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 }
 
@@ -146,7 +150,11 @@ pub fn tree(spans: &[Span], top: &Span) -> String {
 
 /// The spans at the top of their traces, in the order in which they began.
 pub fn tops(spans: &[Span]) -> Vec<Span> {
-    let is_top = |span: &&Span| !spans.iter().any(|other| other.span_id == span.parent_span_id);
+    let is_top = |span: &&Span| {
+        !spans
+            .iter()
+            .any(|other| other.span_id == span.parent_span_id)
+    };
     let mut tops: Vec<_> = spans.iter().filter(is_top).cloned().collect();
     tops.sort_by_key(|span| span.start_time_unix_nano);
     tops

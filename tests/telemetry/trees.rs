@@ -139,7 +139,10 @@ async fn a_call_that_waits_for_the_read_of_another_links_to_it() {
     let calls = tops(&spans);
     let cache = |call: &Span| attribute(&call.attributes, "proton.cache").unwrap();
     let (leader, follower) = (&calls[0], &calls[1]);
-    assert_eq!((cache(leader), cache(follower)), ("miss".to_owned(), "coalesced".to_owned()));
+    assert_eq!(
+        (cache(leader), cache(follower)),
+        ("miss".to_owned(), "coalesced".to_owned())
+    );
     assert!(leader.links.is_empty());
     let [link] = &follower.links[..] else {
         panic!("{:?}", follower.links);
@@ -181,7 +184,10 @@ async fn a_failure_and_a_refusal_say_why() {
     world.answers.add_permits(9);
     assert_eq!(world.get("broken", &[]).await, Code::Unknown);
     for _ in 0..3 {
-        assert_eq!(world.get("prod", &[("cache-control", "no-cache")]).await, Code::Ok);
+        assert_eq!(
+            world.get("prod", &[("cache-control", "no-cache")]).await,
+            Code::Ok
+        );
     }
     let refused = world.get("prod", &[("cache-control", "no-cache")]).await;
     assert_eq!(refused, Code::ResourceExhausted);
@@ -203,7 +209,10 @@ async fn an_rpc_that_nobody_knows_has_no_name_of_its_own() {
     let world = World::new().await;
     let request = pb::GetEnvironmentRequest::default();
     let path = "proton.v1.ProtonService/Whatever";
-    assert_eq!(world.door.send(path, &request, &[]).await, Code::Unimplemented);
+    assert_eq!(
+        world.door.send(path, &request, &[]).await,
+        Code::Unimplemented
+    );
     let spans = world.spans().await;
     let names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["other"]);
