@@ -27,7 +27,8 @@ use crate::config::cache::CacheConfig;
 use crate::error::Result;
 use crate::etag::Etag;
 use crate::gateway::{Call, Reply};
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::watched;
+use crate::telemetry::{Metrics, Trace};
 use crate::upstream::Identity;
 
 /// Of how many polls it is remembered what they saw last.
@@ -101,7 +102,9 @@ impl Cache {
     /// The cache of `config`; absent where it is off.
     pub fn new(config: &CacheConfig, coherence: Coherence, metrics: Metrics) -> Option<Self> {
         config.enabled.then(|| {
-            Self(Arc::new(Shared {
+            let most = config.max_size.0;
+            metrics.watch(watched::CACHE_MAX_BYTES, move || Some(most));
+            let cache = Self(Arc::new(Shared {
                 config: config.clone(),
                 coherence,
                 kept: moka::sync::Cache::builder()
@@ -113,7 +116,11 @@ impl Cache {
                 polls: moka::sync::Cache::new(POLLS),
                 purges: AtomicU64::default(),
                 metrics,
-            }))
+            }));
+            let shared = Arc::downgrade(&cache.0);
+            let entries = move || Some(shared.upgrade()?.kept.entry_count());
+            cache.0.metrics.watch(watched::CACHE_ENTRIES, entries);
+            cache
         })
     }
 
@@ -220,7 +227,7 @@ impl Cache {
     }
 
     /// Finds a read of the same under way that is good enough, or begins one.
-    pub fn take_off(&self, read: &Read, demand: Demand) -> Takeoff {
+    pub fn take_off(&self, read: &Read, demand: Demand, trace: &Trace) -> Takeoff {
         let mut flights = self.flights();
         // One may have landed a moment ago.
         if let Some(hit) = self.look_up(read, demand) {
@@ -233,11 +240,11 @@ impl Cache {
         {
             let age = read.began.saturating_duration_since(flight.began);
             return match demand.takes(age) {
-                true => Takeoff::Follow(flight.landing(), flight.began),
+                true => Takeoff::Follow(flight.landing(), flight.began, flight.leader.clone()),
                 false => Takeoff::Alone,
             };
         }
-        let (flight, landing) = Flight::new(read.mark, read.began);
+        let (flight, landing) = Flight::new(read.mark, read.began, trace.linked());
         flights.insert(read.key.clone(), flight.clone());
         Takeoff::Lead(flight, landing)
     }

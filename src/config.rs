@@ -13,6 +13,7 @@ pub mod idempotency;
 pub mod limits;
 pub mod order;
 pub mod retry;
+pub mod telemetry;
 pub mod tls;
 mod upstreams;
 pub mod waits;
@@ -38,11 +39,12 @@ use self::idempotency::IdempotencyConfig;
 use self::limits::Limits;
 use self::order::OrderConfig;
 use self::retry::RetryConfig;
+use self::telemetry::TelemetryConfig;
 pub use self::tls::Tls;
 use self::tls::{ClientCertificates, TlsOptions};
 pub use self::upstreams::{AssumeRole, NamedUpstream};
 use self::waits::WaitsConfig;
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{LogFormat, filter};
 use crate::upstream::Identities;
 
 /// What may be given on the command line, in the environment (`PROTON_GATEWAY_…`) and, under the
@@ -159,6 +161,14 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub order: Option<OrderConfig>,
+    /// Collector of traces and metrics (OTLP over gRPC), such as http://127.0.0.1:4317; in the file
+    /// telemetry.endpoint
+    #[arg(long, env = "PROTON_GATEWAY_OTLP_ENDPOINT", value_name = "URL")]
+    #[serde(skip)]
+    pub otlp_endpoint: Option<String>,
+    /// File only.
+    #[arg(skip)]
+    pub telemetry: Option<TelemetryConfig>,
 }
 
 /// Who answers calls.
@@ -292,6 +302,7 @@ pub struct Config {
     pub idempotency: IdempotencyConfig,
     pub retry: RetryConfig,
     pub order: OrderConfig,
+    pub telemetry: TelemetryConfig,
 }
 
 /// What only the engine uses.
@@ -401,6 +412,7 @@ impl Config {
             cache: options.cache.unwrap_or_default(),
             retry: options.retry.unwrap_or_default(),
             order: options.order.unwrap_or_default(),
+            telemetry: TelemetryConfig::of(options.telemetry, options.otlp_endpoint),
         };
         config.check()?;
         Ok(config)
@@ -413,6 +425,7 @@ impl Config {
         self.idempotency.check()?;
         self.retry.check()?;
         self.order.check()?;
+        self.telemetry.check()?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
@@ -450,7 +463,7 @@ impl Config {
                 .is_some_and(|tls| tls.client_certificates != ClientCertificates::None);
             authentication.check_ways(self.aws_listen != AwsListen::Off, certificates)?;
         }
-        telemetry::filter(&self.log).map_err(|problem| invalid("log", problem))?;
+        filter(&self.log).map_err(|problem| invalid("log", problem))?;
         Ok(())
     }
 
@@ -699,6 +712,8 @@ impl Options {
             idempotency: other.idempotency,
             retry: other.retry,
             order: other.order,
+            otlp_endpoint: self.otlp_endpoint,
+            telemetry: other.telemetry,
         }
     }
 }

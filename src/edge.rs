@@ -24,6 +24,7 @@ use crate::etag::{ALSO_EXPECTED, EXPECTED, Expected};
 use crate::gateway::Door;
 use crate::ledger::{IDEMPOTENCY_KEY, Key};
 use crate::server::Peer;
+use crate::telemetry::Trace;
 use crate::upstream::UPSTREAM;
 
 /// The header in which a caller may name its request, and in which every answer names it.
@@ -52,6 +53,8 @@ pub struct Arrival {
     pub expected: Expected,
     /// Who is at the other end of the connection.
     pub peer: Arc<Peer>,
+    /// What it is part of, as far as that is known.
+    pub trace: Trace,
     pub deadline: Instant,
     /// When the caller stops waiting or reading; absent where it set no deadline.
     pub stream_deadline: Option<Instant>,
@@ -94,6 +97,7 @@ impl Arrival {
             key,
             expected,
             peer: extensions.get().cloned().unwrap_or_default(),
+            trace: Trace::default(),
             deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),
         }

@@ -23,7 +23,7 @@ use crate::ledger::{Key, Ledger, Once, REPLAYED};
 use crate::limits::Held;
 use crate::pipeline::hits::Hits;
 use crate::server::Peer;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Trace};
 use crate::upstream::Identity;
 
 /// By which protocol a call came.
@@ -71,6 +71,10 @@ pub struct Call {
     pub identity: Option<Identity>,
     /// Who is at the other end of the connection; nobody where no door was used.
     pub peer: Arc<Peer>,
+    /// What it is part of, as far as that is known.
+    pub trace: Trace,
+    /// Which attempt of the call this is; the first is 1.
+    pub attempt: u32,
     /// Names the call in logs and in answers.
     pub request_id: String,
     /// When the caller stops waiting.
@@ -93,6 +97,8 @@ impl Call {
             decision: Decided::default(),
             identity: None,
             peer: Arc::clone(&arrival.peer),
+            trace: arrival.trace.clone(),
+            attempt: 1,
             request_id: arrival.request_id.clone(),
             deadline: arrival.deadline,
         }
@@ -111,6 +117,8 @@ pub struct Reply {
     pub replayed: bool,
     /// Which state of its resource it shows, where it shows one whole.
     pub etag: Option<Etag>,
+    /// How many attempts it took, where that was more than one.
+    pub attempts: u32,
 }
 
 impl Reply {
@@ -122,6 +130,7 @@ impl Reply {
             served: None,
             replayed: false,
             etag: None,
+            attempts: 1,
         }
     }
 }

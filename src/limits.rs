@@ -20,6 +20,7 @@ use crate::auth::{Method, Principal};
 use crate::config::limits::{Limits, Override, Total};
 use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::watched;
 
 /// When to come back where it depends on when others end.
 const LATER: Duration = Duration::from_secs(1);
@@ -92,7 +93,7 @@ impl Limiter {
             let total = limits.total.clone().unwrap_or_default();
             let for_principal = |these: &Override| Some((these.principal.clone()?, tier(these)));
             let for_role = |these: &Override| Some((these.role.clone()?, tier(these)));
-            Self(Arc::new(State {
+            let limiter = Self(Arc::new(State {
                 born: Instant::now(),
                 shadow: limits.shadow,
                 principals: limits.overrides.iter().filter_map(for_principal).collect(),
@@ -106,7 +107,11 @@ impl Limiter {
                 reminded: AtomicU64::new(0),
                 everybody,
                 metrics,
-            }))
+            }));
+            let state = Arc::downgrade(&limiter.0);
+            let callers = move || u64::try_from(state.upgrade()?.callers.count()).ok();
+            limiter.0.metrics.watch(watched::LIMIT_CALLERS, callers);
+            limiter
         })
     }
 

@@ -18,7 +18,7 @@ use crate::gateway::Gateway;
 use crate::pipeline::hits::Hits;
 use crate::reload::Reload;
 use crate::server::{self, DRAIN, Listener, Server, Shutdown};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Dials};
 use crate::waits::{self, Key, Waits};
 
 /// How long after the listeners' drain the other parts may take to end.
@@ -26,9 +26,9 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// Serves with `config` until SIGTERM or SIGINT, then drains.
 pub fn run(config: Config) -> Result<(), String> {
-    let _written = telemetry::log(&config.log, config.log_format)?;
+    let (_written, dials) = telemetry::log(&config.log, config.log_format)?;
     let stopped = signalled()?;
-    on_runtime(serve(config, stopped))
+    on_runtime(serve(config, stopped, dials))
 }
 
 /// Runs `program` on a runtime of its own.
@@ -62,7 +62,11 @@ fn signalled() -> Result<impl Future<Output = ()>, String> {
 }
 
 /// Serves until `stopped` returns.
-async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), String> {
+async fn serve(
+    config: Config,
+    stopped: impl Future<Output = ()>,
+    dials: Dials,
+) -> Result<(), String> {
     // Bound first: a port that is taken is known before anything is opened.
     let mode = config.connections.unix_socket_mode;
     let grpc = Listener::open(&config.listen, mode).await?;
@@ -72,7 +76,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     };
     let admin = server::bind(config.admin_listen).await?;
 
-    let metrics = Metrics::new().map_err(|error| error.to_string())?;
+    let (observer, sender) = telemetry::otlp::open(&config.telemetry)?;
+    let metrics = observer.metrics.clone();
+    // What may be changed while the program runs.
+    let _dials = dials.with_tracing(observer.tracing.clone());
     let health = Health::default();
     let (stop, shutdown) = Shutdown::channel();
     let (ask, reload) = Reload::channel();
@@ -109,6 +116,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     let settings = waits::Settings::with_key(key.map_err(|error| error.to_string())?)
         .configured(&config.waits.clone().unwrap_or_default());
     let waits = Waits::new(gateway.clone(), changes, settings, shutdown.clone());
+    let waits = waits.measured_by(metrics.clone());
 
     let addresses = Addresses {
         grpc: grpc.address().clone(),
@@ -116,25 +124,32 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
         admin: admin.1,
     };
     let tls = guards::certificates(&config, &mut parts)?;
-    let door = |listener| {
+    let door = |listener, name| {
         Server::new(listener)
+            .counted_by(metrics.clone(), name)
             .with_tls(tls.clone())
             .within(config.connections.clone())
     };
     let mut routes = grpc_door::routes(gateway.clone(), waits, health.clone())
-        .map_err(|error| format!("reflection cannot be set up: {error}"))?;
-    let mut aws_door = AwsDoor::new(gateway);
+        .map_err(|error| format!("reflection cannot be set up: {error}"))?
+        .observed_by(observer.clone());
+    let mut aws_door = AwsDoor::new(gateway).observed_by(observer.clone());
     if let Some(authenticator) = authenticator {
         routes = routes.authenticated_by(authenticator.clone());
         aws_door = aws_door.authenticated_by(authenticator);
     }
-    parts.spawn("the gRPC door", door(grpc).serve(routes, shutdown.clone()));
+    parts.spawn(
+        "the gRPC door",
+        door(grpc, "grpc").serve(routes, shutdown.clone()),
+    );
     if let Some(listener) = aws {
-        let serving = door(listener).serve(aws_door, shutdown.clone());
+        let serving = door(listener, "aws").serve(aws_door, shutdown.clone());
         parts.spawn("the AWS door", serving);
     }
-    let pages = admin::routes(health.clone(), metrics);
-    let admin = Server::new(admin.0).within(config.connections.clone());
+    let pages = admin::routes(health.clone(), metrics.clone());
+    let admin = Server::new(admin.0)
+        .counted_by(metrics, "admin")
+        .within(config.connections.clone());
     parts.spawn("the admin listener", admin.serve(pages, shutdown));
 
     health.set_serving(true);
@@ -159,6 +174,9 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<(), 
     if let Some(audit) = audit {
         audit.event("stopped", serde_json::Value::Null);
         audit.flush().await;
+    }
+    if let Some(sender) = sender {
+        sender.end().await;
     }
     tracing::info!("stopped");
     outcome

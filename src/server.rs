@@ -31,6 +31,7 @@ pub use self::listener::Listener;
 pub use self::peer::{Peer, Unknown};
 use self::tls::Tls;
 use crate::config::Connections;
+use crate::telemetry::Metrics;
 
 /// How long a client may take to send its headers (HTTP/1), or to answer a ping (HTTP/2).
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,6 +69,8 @@ pub struct Server {
     listener: Listener,
     tls: Option<Tls>,
     limits: Connections,
+    /// Who is told of connections, and what the listener is called.
+    counted: Option<(Metrics, &'static str)>,
 }
 
 impl Server {
@@ -77,6 +80,15 @@ impl Server {
             listener: listener.into(),
             tls: None,
             limits: Connections::default(),
+            counted: None,
+        }
+    }
+
+    /// The same, whose connections `metrics` are told of.
+    pub fn counted_by(self, metrics: Metrics, name: &'static str) -> Self {
+        Self {
+            counted: Some((metrics, name)),
+            ..self
         }
     }
 
@@ -106,6 +118,7 @@ impl Server {
             listener,
             tls,
             limits,
+            counted,
         } = self;
         let beginnings = Beginnings::new(limits.max_handshakes);
         let house = Arc::new(House {
@@ -135,10 +148,12 @@ impl Server {
                 }
             };
             let (house, present) = (Arc::clone(&house), present.clone());
+            let counted = counted.as_ref();
+            let level = counted.map(|(metrics, name)| metrics.connection(name));
             let ((beginning, full), service) = (beginnings.enter(), service.clone());
             tokio::spawn(async move {
                 house.host(io, address, beginning, service).await;
-                drop(present);
+                drop((present, level));
             });
             if full {
                 // Who has come before is listened to before it has to give way.

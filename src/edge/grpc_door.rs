@@ -35,6 +35,8 @@ use crate::gateway::{Door, Gateway};
 use crate::pages::Paginator;
 use crate::pipeline::hits::Hits;
 use crate::server::{PROBES, Unknown};
+use crate::telemetry::Telemetry;
+use crate::telemetry::serving::Serving;
 use crate::waits::Waits;
 
 /// How long after its deadline a call is left to end by itself.
@@ -73,6 +75,7 @@ pub fn routes(
         authenticator: None,
         audit: gateway.guards().audit.clone(),
         hits: gateway.hits().cloned(),
+        telemetry: None,
         inner: Routes::new(
             ProtonServiceServer::new(gateway)
                 // tonic applies the limit to what a message is unpacked to as well.
@@ -110,6 +113,8 @@ struct Shared<S> {
     authenticator: Option<Authenticator>,
     audit: Option<Audit>,
     hits: Option<Hits>,
+    /// Who is told of requests; nobody where it is absent.
+    telemetry: Option<Telemetry>,
     inner: S,
 }
 
@@ -124,6 +129,14 @@ impl<S: Clone> Edge<S> {
     pub fn authenticated_by(self, authenticator: Authenticator) -> Self {
         Self(Arc::new(Shared {
             authenticator: Some(authenticator),
+            ..Arc::unwrap_or_clone(self.0)
+        }))
+    }
+
+    /// The same, whose requests `telemetry` is told of.
+    pub fn observed_by(self, telemetry: Telemetry) -> Self {
+        Self(Arc::new(Shared {
+            telemetry: Some(telemetry),
             ..Arc::unwrap_or_clone(self.0)
         }))
     }
@@ -159,7 +172,12 @@ where
         let mut arrival = Arrival::of(request.headers(), request.extensions());
         let rpc = || Rpc::of(request.uri().path().rsplit('/').next()?);
         shared.gateway.extend(&mut arrival, rpc);
-        Box::pin(async move { Ok(shared.answer(request, arrival).await) })
+        let serving = shared
+            .telemetry
+            .as_ref()
+            .map(|telemetry| telemetry.grpc(request.uri().path(), request.headers(), &mut arrival));
+        let trace = arrival.trace.clone();
+        trace.over(async move { Ok(shared.answer(request, arrival, serving).await) })
     }
 }
 
@@ -169,7 +187,12 @@ where
     S::Future: Send,
 {
     /// Answers with what is kept, or has the services answer.
-    async fn answer<B>(&self, mut request: Request<B>, mut arrival: Arrival) -> Response<Body>
+    async fn answer<B>(
+        &self,
+        mut request: Request<B>,
+        mut arrival: Arrival,
+        serving: Option<Serving>,
+    ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
@@ -193,7 +216,8 @@ where
                 }
             };
             if let Some(error) = error {
-                let mut response = status::of(&error, None, &arrival.request_id).into_http();
+                let status = status::of(&error, None, &arrival.request_id);
+                let mut response = refused(status, serving.as_ref());
                 response.extensions_mut().insert(Unknown);
                 return response;
             }
@@ -205,7 +229,10 @@ where
         // What needs no time takes nothing of the budget.
         let body = Seen::at_once(body).await;
         let asked = read.as_ref().and_then(|read| read.asked(&body, &arrival));
-        if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival)) {
+        if let Some(answer) = asked
+            .as_ref()
+            .and_then(|asked| asked.kept(&arrival, serving.as_ref()))
+        {
             return answer;
         }
         // On its own: what is kept is answered without room for all this.
@@ -213,6 +240,7 @@ where
             parts,
             body,
             arrival,
+            serving,
             read,
             asked,
             open,
@@ -229,12 +257,14 @@ where
             mut parts,
             body,
             arrival,
+            serving,
             read,
             mut asked,
             open,
         } = pending;
         let request_id = arrival.request_id.clone();
-        let refusal = |error: &Error| status::of(error, None, &request_id).into_http();
+        let refusal =
+            |error: &Error| refused(status::of(error, None, &request_id), serving.as_ref());
         let mut end = Instant::from(arrival.deadline + GRACE);
         if open {
             end = end.min(Instant::now() + HEALTH_PATIENCE);
@@ -257,7 +287,10 @@ where
                     return refusal(&late());
                 };
                 asked = read.asked(&body, &arrival);
-                if let Some(answer) = asked.as_ref().and_then(|asked| asked.kept(&arrival)) {
+                if let Some(answer) = asked
+                    .as_ref()
+                    .and_then(|asked| asked.kept(&arrival, serving.as_ref()))
+                {
                     return answer;
                 }
                 body
@@ -270,8 +303,12 @@ where
             Ok(ours) => status::of(&ours, None, &id).into(),
             Err(other) => other,
         });
+        let body = match &serving {
+            Some(serving) => Body::new(serving.receives(body)),
+            None => Body::new(body),
+        };
         parts.extensions.insert(arrival);
-        let request = Request::from_parts(parts, Body::new(body));
+        let request = Request::from_parts(parts, body);
         let answer = self.inner.clone().oneshot(request);
         // Given back when the call is answered.
         let _share = share;
@@ -296,8 +333,19 @@ where
         if let Ok(id) = request_id.parse() {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        response
+        match serving {
+            Some(serving) => serving.answers(response),
+            None => response,
+        }
     }
+}
+
+/// The answer to a request that no service sees.
+fn refused(status: Status, serving: Option<&Serving>) -> Response<Body> {
+    if let Some(serving) = serving {
+        serving.ends(status.code());
+    }
+    status.into_http()
 }
 
 /// A request that what is kept at once does not answer.
@@ -305,6 +353,7 @@ struct Pending<'a, B: http_body::Body> {
     parts: Parts,
     body: Seen<B>,
     arrival: Arrival,
+    serving: Option<Serving>,
     read: Option<Reader<'a>>,
     /// Absent where the message is not there yet.
     asked: Option<Asked<'a>>,

@@ -8,12 +8,14 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
+use tonic::Code;
 
 use super::{Arrival, REQUEST_ID, status};
 use crate::api::{Framed, Operation};
 use crate::cache::demand::{CACHE_STATUS, Status};
 use crate::etag::ETAG;
 use crate::pipeline::hits::{Hit, Hits, Question};
+use crate::telemetry::serving::Serving;
 
 /// Where operations are found.
 const SERVICE: &str = "/proton.v1.ProtonService/";
@@ -150,13 +152,26 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// The answer that is kept.
-    pub fn kept(&self, arrival: &Arrival) -> Option<Response<tonic::body::Body>> {
+    /// The answer that is kept. `serving` is told of it.
+    pub fn kept(
+        &self,
+        arrival: &Arrival,
+        serving: Option<&Serving>,
+    ) -> Option<Response<tonic::body::Body>> {
         let id = &arrival.request_id;
-        Some(match self.hits.answer(&self.question, arrival)? {
-            Ok(hit) => answer(hit, id).map(tonic::body::Body::new),
-            Err(error) => status::of(&error, Some(self.question.operation()), id).into_http(),
-        })
+        let outcome = self.hits.answer(&self.question, arrival)?;
+        let sent = outcome.as_ref().map_or(0, |hit| hit.frame.message().len());
+        let (code, response) = match outcome {
+            Ok(hit) => (Code::Ok, answer(hit, id).map(tonic::body::Body::new)),
+            Err(error) => {
+                let status = status::of(&error, Some(self.question.operation()), id);
+                (status.code(), status.into_http())
+            }
+        };
+        if let Some(serving) = serving {
+            serving.hit(self.question.size(), sent, code);
+        }
+        Some(response)
     }
 
     /// Takes note of the pipeline's answer.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::observe::Record;
+use super::observe::{Decisions, Record, Subject};
 use super::{deadline, limit};
 use crate::admission::Guards;
 use crate::api::{Cache as Class, Framed, Idempotency, Operation, Request};
@@ -64,6 +64,11 @@ impl Question {
 
     pub fn operation(&self) -> Operation {
         self.operation
+    }
+
+    /// Of its message, in bytes.
+    pub fn size(&self) -> usize {
+        self.message.len()
     }
 
     fn weight(&self) -> u32 {
@@ -149,8 +154,13 @@ impl Hits {
         let found = cache.look_up_framed(&read, arrival.demand)?;
         let frame = found.outcome.ok()?;
 
-        let request_id = arrival.request_id.clone();
-        let record = Record::begin(metrics, &known.request, Door::Grpc, request_id);
+        let subject = Subject {
+            door: Door::Grpc,
+            request_id: arrival.request_id.clone(),
+            principal: Arc::clone(&arrival.principal),
+            trace: arrival.trace.clone(),
+        };
+        let record = Record::begin(metrics, &known.request, subject);
         let limiter = guards.limiter.as_ref();
         let outcome = match limit::let_in(limiter, operation, &arrival.principal) {
             Ok(_held) => {
@@ -163,7 +173,11 @@ impl Hits {
             }
             Err(error) => Err(error),
         };
-        record.end(&outcome);
+        record.end(&outcome, |hit| Decisions {
+            policies: known.permit.as_ref().map(Permit::decision),
+            cache: hit.map(|hit| hit.served.status),
+            ..Decisions::default()
+        });
         Some(outcome)
     }
 

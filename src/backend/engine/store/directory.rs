@@ -109,6 +109,17 @@ impl Place {
         })
     }
 
+    pub(super) fn file(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// What is not yet in the file.
+    pub(super) fn log(&self) -> PathBuf {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        log.into()
+    }
+
     /// Whether the same file still stands there.
     pub(super) fn is_kept(&self) -> bool {
         Self::of(&self.path).is_ok_and(|now| now == *self)

@@ -71,11 +71,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::api::Operation;
+    use crate::gateway::Door;
 
     #[test]
     fn counters_and_histograms_are_told_with_their_labels() {
         let metrics = Metrics::new().unwrap();
-        metrics.call("GetService", "grpc", "OK", Duration::from_millis(3));
+        metrics.call(
+            Operation::GetService,
+            Door::Grpc,
+            "OK",
+            Duration::from_millis(3),
+        );
         let names = [
             "proton_gateway_calls_total".to_owned(),
             "proton_gateway_call_duration_seconds".to_owned(),
