@@ -32,6 +32,7 @@ struct Instruments {
     hedges: Counter<u64>,
     circuit: Gauge<u64>,
     circuit_refused: Counter<u64>,
+    configuration_current: Gauge<u64>,
     registry: Registry,
     /// Keeps the instruments alive.
     _provider: SdkMeterProvider,
@@ -104,6 +105,10 @@ impl Metrics {
             circuit_refused: meter
                 .u64_counter("proton_gateway_circuit_refused")
                 .with_description("Attempts that were not made since the circuit was open.")
+                .build(),
+            configuration_current: meter
+                .u64_gauge("proton_gateway_configuration_current")
+                .with_description("Whether what holds is what the configuration's file says: 1, or 0.")
                 .build(),
             registry,
             _provider: provider,
@@ -185,6 +190,11 @@ impl Metrics {
     pub fn circuit_refused(&self, upstream: &str) {
         let name = KeyValue::new("upstream", upstream.to_owned());
         self.0.circuit_refused.add(1, &[name]);
+    }
+
+    /// Records whether what holds is what the configuration's file says.
+    pub fn configuration_is_current(&self, current: bool) {
+        self.0.configuration_current.record(current.into(), &[]);
     }
 
     /// The page for Prometheus.

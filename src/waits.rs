@@ -82,4 +82,9 @@ impl Waits {
             shutdown,
         }
     }
+
+    /// Tells when its streams have to end.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
 }

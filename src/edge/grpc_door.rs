@@ -18,6 +18,7 @@ use tower::Service;
 use super::budget::{Budget, Metered, Share};
 use super::gateway_service::Own;
 use super::ready::{Reader, Seen};
+use super::web::Allowed;
 use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
 use crate::api::health::health_server::HealthServer;
 use crate::api::own::gateway_service_server::GatewayServiceServer;
@@ -49,7 +50,7 @@ pub fn routes(
     waits: Waits,
     health: Health,
 ) -> Result<Edge<Routes>, tonic_reflection::server::Error> {
-    let pages = Paginator::new(gateway.clone());
+    let pages = Paginator::new(gateway.clone()).until(waits.shutdown().clone());
     let deploys = Deploys::new(gateway.clone(), waits.clone());
     let own = Own::new(deploys, gateway.guards().authorizer.clone());
     let reflection = || {
@@ -258,7 +259,9 @@ fn late() -> Error {
 /// user's certificate or from the user's own machine.
 fn is_grpc<B>(request: &Request<B>) -> Result<(), &'static str> {
     let headers = request.headers();
-    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
+    let allowed = request.extensions().get::<Allowed>().is_some();
+    let browser = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+    if browser && !allowed {
         return Err("browsers are not answered at this door\n");
     }
     let content_type = headers

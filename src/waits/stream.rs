@@ -474,8 +474,11 @@ impl Waiting {
                 return;
             }
         };
+        // Those whose caller has reason to come back soon are not many at a time.
+        let pause = matches!(end, End::Drain).then(|| self.waits.shutdown.come_back_after());
         let closing = pb::WaitClosing {
             reason: reason.into(),
+            reconnect_after: pause.and_then(|pause| pause.try_into().ok()),
         };
         self.say(Event::Closing(closing), 0);
         self.ended = true;
