@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod aws_door;
 pub mod budget;
+pub mod compression;
 pub mod doors;
 pub mod gateway_service;
 pub mod grpc_door;

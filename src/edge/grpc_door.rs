@@ -19,7 +19,7 @@ use super::budget::{Budget, Metered, Share};
 use super::gateway_service::Own;
 use super::ready::{Reader, Seen};
 use super::web::Allowed;
-use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
+use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, compression, health::Health, status};
 use crate::api::health::health_server::HealthServer;
 use crate::api::own::gateway_service_server::GatewayServiceServer;
 use crate::api::pb::paginator_service_server::PaginatorServiceServer;
@@ -70,17 +70,35 @@ pub fn routes(
         authenticator: None,
         audit: gateway.guards().audit.clone(),
         hits: gateway.hits().cloned(),
+        // tonic applies the limit to what a message is unpacked to as well.
         inner: Routes::new(
             ProtonServiceServer::new(gateway)
-                // tonic applies the limit to what a message is unpacked to as well.
                 .max_decoding_message_size(MAX_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip),
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .send_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Zstd),
         )
-        .add_service(WaitServiceServer::new(waits).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(
-            PaginatorServiceServer::new(pages).max_decoding_message_size(MAX_REQUEST_BYTES),
+            WaitServiceServer::new(waits)
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd),
         )
-        .add_service(GatewayServiceServer::new(own).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(
+            PaginatorServiceServer::new(pages)
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .send_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Zstd),
+        )
+        .add_service(
+            GatewayServiceServer::new(own)
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd),
+        )
         .add_service(HealthServer::new(health).max_decoding_message_size(MAX_HEALTH_BYTES))
         .add_service(
             reflection()
@@ -240,6 +258,7 @@ where
                 Some(failure) => failure.into_http(),
                 None => response,
             };
+            compression::say_nothing_of_spared(&mut response);
             if let Ok(id) = request_id.parse() {
                 response.headers_mut().insert(REQUEST_ID, id);
             }
