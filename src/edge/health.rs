@@ -42,7 +42,7 @@ const MAX_WATCHES: usize = 8;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether calls are answered now, and how all is that this depends on. Clones share the state.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Health {
     state: watch::Sender<State>,
     watches: Watches,
@@ -91,15 +91,6 @@ impl State {
             return Some(self.answers());
         }
         self.dependencies.get(name).map(|it| it.able)
-    }
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            state: watch::Sender::default(),
-            watches: Watches::default(),
-        }
     }
 }
 

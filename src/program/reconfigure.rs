@@ -107,7 +107,7 @@ impl Reconfigure {
             "limits" => {
                 let upstream = rest == "upstream" || rest.starts_with("upstream.");
                 let limited = self.limiter.is_some() && new.limits.is_some();
-                limited && rest != "" && !upstream && rest != "max-callers"
+                limited && !rest.is_empty() && !upstream && rest != "max-callers"
             }
             "authentication" => self.authenticator.is_some() && rest == "tokens",
             "cache" => self.cache.is_some() && !matches!(rest, "" | "enabled" | "max-size"),
