@@ -33,6 +33,10 @@ bench-cache:
 bench-waits:
     cargo bench --bench waits
 
+# Ten minutes of mixed load: is memory flat, and do files, sockets and streams come back?
+soak minutes="10":
+    cargo bench --bench soak -- --minutes {{minutes}}
+
 # Start-up time and idle memory of the release binary.
 footprint:
     cargo build --release

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -86,7 +87,7 @@ pub struct Found {
 pub struct Cache(Arc<Shared>);
 
 struct Shared {
-    config: CacheConfig,
+    config: ArcSwap<CacheConfig>,
     coherence: Coherence,
     kept: moka::sync::Cache<Key, Arc<Entry>>,
     /// Also held while something is kept, so that the order of reads is not lost.
@@ -105,7 +106,7 @@ impl Cache {
             let most = config.max_size.0;
             metrics.watch(watched::CACHE_MAX_BYTES, move || Some(most));
             let cache = Self(Arc::new(Shared {
-                config: config.clone(),
+                config: ArcSwap::from_pointee(config.clone()),
                 coherence,
                 kept: moka::sync::Cache::builder()
                     .max_capacity(config.max_size.0)
@@ -124,9 +125,14 @@ impl Cache {
         })
     }
 
+    /// Other times hold for what is kept from now on. The size stays as it is.
+    pub fn change(&self, config: &CacheConfig) {
+        self.0.config.store(Arc::new(config.clone()));
+    }
+
     /// What all answers together may take, in bytes.
     pub fn max_size(&self) -> u64 {
-        self.0.config.max_size.0
+        self.0.config.load().max_size.0
     }
 
     /// Begins a read; absent if it has to be made by itself: its answer is never kept, or what it
@@ -172,12 +178,12 @@ impl Cache {
 
     /// What was kept for a read, and is past its time, as far as that goes on an error.
     pub fn look_up_on_error(&self, read: &Read, demand: Demand) -> Option<Result<Reply>> {
-        self.look_up_stale(read, demand, self.0.config.stale_if_error.0)
+        self.look_up_stale(read, demand, self.0.config.load().stale_if_error.0)
     }
 
     /// The same, as far as that goes while the backend is asked.
     pub fn look_up_meanwhile(&self, read: &Read, demand: Demand) -> Option<Result<Reply>> {
-        self.look_up_stale(read, demand, self.0.config.stale_while_revalidate.0)
+        self.look_up_stale(read, demand, self.0.config.load().stale_while_revalidate.0)
     }
 
     /// Nothing is known to have changed since it was read: only its time is over.
@@ -260,7 +266,7 @@ impl Cache {
         let mut flights = self.flights();
         // Nobody who comes now may join one that began before.
         flights.remove_older(&read.key, read.began);
-        let Some(entry) = Entry::of(read, outcome, &self.0.config) else {
+        let Some(entry) = Entry::of(read, outcome, &self.0.config.load()) else {
             return;
         };
         if self.mark(&read.key, read.operation) != Some(read.mark)

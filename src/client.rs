@@ -45,6 +45,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(2);
 /// How long a stream may say nothing: the gateway sends a heartbeat in a third of this.
 const SILENCE: Duration = Duration::from_secs(45);
+/// The longest pause that the gateway may ask for between two streams.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest idempotency key.
 const MAX_KEY: usize = 255;
 
@@ -149,6 +151,8 @@ struct Follower<'a> {
     deployment: Option<String>,
     /// Followed instead of the target, where the stream of that cannot be gone on with.
     instead: Option<Target>,
+    /// When the gateway wants the stream to be gone on with.
+    come_back_after: Duration,
 }
 
 /// Why a stream is opened again.
@@ -170,6 +174,7 @@ impl<'a> Follower<'a> {
             action: None,
             deployment: None,
             instead: None,
+            come_back_after: Duration::ZERO,
         })
     }
 
@@ -205,8 +210,11 @@ impl<'a> Follower<'a> {
             };
             match events {
                 Ok(Some(code)) => return Ok(code),
-                // Closed before its end: go on at once.
-                Ok(None) => {}
+                // Closed before its end: go on when the gateway wants it, else at once.
+                Ok(None) => {
+                    let pause = std::mem::take(&mut self.come_back_after);
+                    tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+                }
                 Err(Broken(status)) if !self.resume_token.is_empty() && token_refused(&status) => {
                     self.begin_anew();
                 }
@@ -257,6 +265,10 @@ impl<'a> Follower<'a> {
             self.reporter.say(&told);
             if let Some(Event::Terminal(terminal)) = &told.event.event {
                 return Ok(Some(exit_status(terminal).into()));
+            }
+            if let Some(Event::Closing(closing)) = &told.event.event {
+                let asked = closing.reconnect_after.map(Duration::try_from);
+                self.come_back_after = asked.and_then(Result::ok).unwrap_or_default();
             }
         }
         Ok(None)

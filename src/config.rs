@@ -9,10 +9,13 @@ pub mod authentication;
 pub mod authorization;
 pub mod cache;
 pub mod connections;
+pub mod grpc_web;
 pub mod idempotency;
 pub mod limits;
+pub mod listeners;
 pub mod order;
 pub mod retry;
+pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
 mod upstreams;
@@ -35,10 +38,13 @@ use self::authorization::{AuthorizationConfig, AuthorizationOptions};
 use self::cache::CacheConfig;
 pub use self::connections::Connections;
 use self::connections::ConnectionsOptions;
+use self::grpc_web::GrpcWebConfig;
 use self::idempotency::IdempotencyConfig;
 use self::limits::Limits;
+use self::listeners::{ListenerConfig, Speaks};
 use self::order::OrderConfig;
 use self::retry::RetryConfig;
+use self::shutdown::ShutdownConfig;
 use self::telemetry::TelemetryConfig;
 pub use self::tls::Tls;
 use self::tls::{ClientCertificates, TlsOptions};
@@ -169,6 +175,15 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub telemetry: Option<TelemetryConfig>,
+    /// File only.
+    #[arg(skip)]
+    pub shutdown: Option<ShutdownConfig>,
+    /// File only.
+    #[arg(skip)]
+    pub listeners: Vec<ListenerConfig>,
+    /// File only.
+    #[arg(skip)]
+    pub grpc_web: Option<GrpcWebConfig>,
 }
 
 /// Who answers calls.
@@ -255,7 +270,9 @@ impl From<Span> for String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Config {
-    pub listen: Address,
+    /// Absent where all listeners are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Address>,
     pub aws_listen: AwsListen,
     pub admin_listen: SocketAddr,
     pub insecure: bool,
@@ -303,6 +320,11 @@ pub struct Config {
     pub retry: RetryConfig,
     pub order: OrderConfig,
     pub telemetry: TelemetryConfig,
+    pub shutdown: ShutdownConfig,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<ListenerConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_web: Option<GrpcWebConfig>,
 }
 
 /// What only the engine uses.
@@ -376,11 +398,17 @@ impl Config {
         let idempotency = options.idempotency.unwrap_or_default();
         let keeps_keys = upstream == Upstream::Aws && idempotency.enabled;
         let ledger_dir = options.state_dir.filter(|_| keeps_keys);
+        // Who names all listeners gets no others.
+        let usual = options.listeners.is_empty();
+        let usual_aws = match usual {
+            true => AwsListen::At(local(8787).into()),
+            false => AwsListen::Off,
+        };
         let config = Self {
-            listen: options.listen.unwrap_or_else(|| local(50051).into()),
-            aws_listen: options
-                .aws_listen
-                .unwrap_or(AwsListen::At(local(8787).into())),
+            listen: options
+                .listen
+                .or_else(|| usual.then(|| local(50051).into())),
+            aws_listen: options.aws_listen.unwrap_or(usual_aws),
             admin_listen: options.admin_listen.unwrap_or_else(|| local(9464)),
             insecure: options.insecure.unwrap_or(false),
             upstream,
@@ -413,6 +441,9 @@ impl Config {
             retry: options.retry.unwrap_or_default(),
             order: options.order.unwrap_or_default(),
             telemetry: TelemetryConfig::of(options.telemetry, options.otlp_endpoint),
+            shutdown: options.shutdown.unwrap_or_default(),
+            listeners: options.listeners,
+            grpc_web: options.grpc_web,
         };
         config.check()?;
         Ok(config)
@@ -426,6 +457,10 @@ impl Config {
         self.retry.check()?;
         self.order.check()?;
         self.telemetry.check()?;
+        self.shutdown.check()?;
+        if let Some(web) = &self.grpc_web {
+            web.check(self)?;
+        }
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
@@ -457,60 +492,16 @@ impl Config {
         }
         if let Some(authentication) = &self.authentication {
             authentication.check()?;
+            let listeners = self.all_listeners();
             let certificates = self
                 .tls
                 .as_ref()
-                .is_some_and(|tls| tls.client_certificates != ClientCertificates::None);
-            authentication.check_ways(self.aws_listen != AwsListen::Off, certificates)?;
+                .is_some_and(|tls| tls.client_certificates != ClientCertificates::None)
+                && listeners.iter().any(|it| it.has_tls(true));
+            let aws = listeners.iter().any(|it| it.speaks(Speaks::Aws));
+            authentication.check_ways(aws, certificates)?;
         }
         filter(&self.log).map_err(|problem| invalid("log", problem))?;
-        Ok(())
-    }
-
-    fn check_listeners(&self) -> Result<(), ConfigError> {
-        let mut doors = vec![("listen", self.listen.clone())];
-        if let AwsListen::At(address) = &self.aws_listen {
-            doors.push(("aws-listen", address.clone()));
-        }
-        for (name, address) in &doors {
-            if address.is_local() || self.insecure {
-                continue;
-            }
-            let missing = match (&self.tls, self.authenticates()) {
-                (Some(_), true) => continue,
-                (None, true) => "there is no TLS; configure [tls]",
-                (Some(_), false) => "callers are not authenticated; configure [authentication]",
-                (None, false) => {
-                    "there is no TLS, and callers are not authenticated; configure [tls] and [authentication]"
-                }
-            };
-            return Err(invalid(
-                name,
-                format!(
-                    "{address} is not on loopback, and {missing}, or add --insecure if that is meant"
-                ),
-            ));
-        }
-        let admin = Address::from(self.admin_listen);
-        if !admin.is_local() && !self.insecure {
-            return Err(invalid(
-                "admin-listen",
-                format!(
-                    "{admin} is not on loopback, and the admin listener has neither TLS nor authentication; add --insecure if that is meant"
-                ),
-            ));
-        }
-        let mut listeners = doors;
-        listeners.insert(1, ("admin-listen", admin));
-        for (index, (name, address)) in listeners.iter().enumerate() {
-            let others = &listeners[..index];
-            if let Some((other, _)) = others.iter().find(|(_, taken)| taken.collides(address)) {
-                return Err(invalid(
-                    name,
-                    format!("{address} is the address of {other} already"),
-                ));
-            }
-        }
         Ok(())
     }
 
@@ -714,6 +705,9 @@ impl Options {
             order: other.order,
             otlp_endpoint: self.otlp_endpoint,
             telemetry: other.telemetry,
+            shutdown: other.shutdown,
+            listeners: other.listeners,
+            grpc_web: other.grpc_web,
         }
     }
 }

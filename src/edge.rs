@@ -3,12 +3,15 @@
 pub mod admin;
 pub mod aws_door;
 pub mod budget;
+pub mod compression;
+pub mod doors;
 pub mod gateway_service;
 pub mod grpc_door;
 pub mod health;
 mod ready;
 mod request_id;
 pub mod status;
+pub mod web;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

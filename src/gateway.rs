@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prost::Message;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 use tower::ServiceExt;
@@ -16,7 +17,7 @@ use crate::auth::policy::Decided;
 use crate::cache::Cache;
 use crate::cache::demand::{Demand, Served};
 use crate::edge::budget::Budget;
-use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
+use crate::edge::{Arrival, DEFAULT_DEADLINE, compression, status};
 use crate::error::{Error, Result};
 use crate::etag::{ETAG, Etag, Expected};
 use crate::ledger::{Key, Ledger, Once, REPLAYED};
@@ -262,11 +263,11 @@ impl Gateway {
     }
 
     /// The body of every rpc.
-    pub(crate) async fn unary<T: Typed>(
+    pub(crate) async fn unary<T: Typed<Response: Message>>(
         &self,
         request: tonic::Request<T>,
     ) -> std::result::Result<tonic::Response<T::Response>, Status> {
-        let (_, extensions, message) = request.into_parts();
+        let (metadata, extensions, message) = request.into_parts();
         let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
         let call = Call::new(message.into_request(), Door::Grpc, &arrival);
         let operation = call.operation;
@@ -280,6 +281,7 @@ impl Gateway {
         match outcome {
             Ok((response, upstream_request_id, served, etag, replayed)) => {
                 let mut response = tonic::Response::new(response);
+                compression::spare(&metadata, &mut response);
                 if let Some(id) = upstream_request_id.and_then(|id| id.parse().ok()) {
                     response.metadata_mut().insert(status::AWS_REQUEST_ID, id);
                 }

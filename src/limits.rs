@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use self::bucket::{Bucket, Quota, nanos};
@@ -33,21 +34,26 @@ pub struct Limiter(Arc<State>);
 
 struct State {
     born: Instant,
+    rules: ArcSwap<Rules>,
+    callers: Callers,
+    total: Bucket,
+    /// Of all callers together.
+    counts: [AtomicU32; 2],
+    /// When it was said last that callers find no room.
+    reminded: AtomicU64,
+    metrics: Metrics,
+}
+
+/// What the configuration says.
+struct Rules {
     shadow: bool,
     everybody: Tier,
     principals: HashMap<String, Tier>,
     /// The first that fits holds.
     roles: Vec<(String, Tier)>,
     costs: HashMap<String, u32>,
-    callers: Callers,
-    total: Bucket,
     total_quota: Option<Quota>,
     total_caps: [Option<u32>; 2],
-    /// Of all callers together.
-    counts: [AtomicU32; 2],
-    /// When it was said last that callers find no room.
-    reminded: AtomicU64,
-    metrics: Metrics,
 }
 
 /// The limits of a principal.
@@ -84,28 +90,13 @@ impl Limiter {
     /// A limiter after `limits`, if they limit callers at all.
     pub fn new(limits: &Limits, metrics: Metrics) -> Option<Self> {
         limits.limit_callers().then(|| {
-            let everybody = Tier {
-                quotas: [limits.read, limits.write, limits.wait]
-                    .map(|quota| quota.map(Quota::from)),
-                caps: [limits.calls, limits.streams],
-            };
-            let tier = |these: &Override| everybody.with(these);
-            let total = limits.total.clone().unwrap_or_default();
-            let for_principal = |these: &Override| Some((these.principal.clone()?, tier(these)));
-            let for_role = |these: &Override| Some((these.role.clone()?, tier(these)));
             let limiter = Self(Arc::new(State {
                 born: Instant::now(),
-                shadow: limits.shadow,
-                principals: limits.overrides.iter().filter_map(for_principal).collect(),
-                roles: limits.overrides.iter().filter_map(for_role).collect(),
-                costs: limits.costs.clone().into_iter().collect(),
+                rules: ArcSwap::from_pointee(Rules::of(limits)),
                 callers: Callers::at_most(limits.max_callers),
                 total: Bucket::default(),
-                total_quota: Total::quota(&total).map(Quota::from),
-                total_caps: [total.calls, total.streams],
                 counts: Default::default(),
                 reminded: AtomicU64::new(0),
-                everybody,
                 metrics,
             }));
             let state = Arc::downgrade(&limiter.0);
@@ -113,6 +104,12 @@ impl Limiter {
             limiter.0.metrics.watch(watched::LIMIT_CALLERS, callers);
             limiter
         })
+    }
+
+    /// Other limits hold from now on, for all that callers have used already. How many callers are
+    /// remembered stays as it is.
+    pub fn change(&self, limits: &Limits) {
+        self.0.rules.store(Arc::new(Rules::of(limits)));
     }
 
     /// Lets a call begin, or says whose limit it is that forbids it. What is held counts until it
@@ -162,8 +159,9 @@ impl Limiter {
             caller,
             place,
         };
-        if let Err(refusal) = state.verdict(asked, &holding.caller, before, now) {
-            state.refuse(asked, refusal)?;
+        let rules = state.rules.load();
+        if let Err(refusal) = state.verdict(&rules, asked, &holding.caller, before, now) {
+            state.refuse(rules.shadow, asked, refusal)?;
         }
         Ok(Held(Some(holding)))
     }
@@ -173,12 +171,13 @@ impl State {
     /// `before`: how many places the caller, and all callers, had already.
     fn verdict(
         &self,
+        rules: &Rules,
         asked: &Asked<'_>,
         caller: &Caller,
         before: [u32; 2],
         now: u64,
     ) -> std::result::Result<(), Refusal> {
-        let tier = self.tier(asked.principal);
+        let tier = rules.tier(asked.principal);
         let place = asked.place;
         let places = [
             (
@@ -188,7 +187,7 @@ impl State {
                 "this caller",
             ),
             (
-                self.total_caps[place as usize],
+                rules.total_caps[place as usize],
                 before[1],
                 place.limits()[1],
                 "the gateway",
@@ -207,7 +206,7 @@ impl State {
             }
         }
         let class = asked.rpc.class;
-        let cost = self.costs.get(asked.rpc.method).copied().unwrap_or(1);
+        let cost = rules.costs.get(asked.rpc.method).copied().unwrap_or(1);
         let own = &caller.buckets[class as usize];
         let quota = tier.quotas[class as usize];
         // One's own first: whoever exceeds it takes nothing from the others.
@@ -221,7 +220,7 @@ impl State {
                 ),
             })?;
         }
-        if let Some(total) = self.total_quota {
+        if let Some(total) = rules.total_quota {
             self.total.take(total, cost, now).map_err(|wait| {
                 if let Some(quota) = quota {
                     own.give_back(quota, cost);
@@ -236,21 +235,11 @@ impl State {
         Ok(())
     }
 
-    fn tier(&self, principal: &Principal) -> &Tier {
-        self.principals.get(&principal.id).unwrap_or_else(|| {
-            let fits = |(role, _): &&(String, Tier)| principal.roles.contains(role);
-            self.roles
-                .iter()
-                .find(fits)
-                .map_or(&self.everybody, |(_, tier)| tier)
-        })
-    }
-
     /// Nothing where limits are in the shadow.
-    fn refuse(&self, asked: &Asked<'_>, refusal: Refusal) -> Result<()> {
+    fn refuse(&self, shadow: bool, asked: &Asked<'_>, refusal: Refusal) -> Result<()> {
         let (rpc, limit) = (asked.rpc, refusal.limit);
-        self.metrics.limited(rpc.class.name(), limit, self.shadow);
-        if self.shadow {
+        self.metrics.limited(rpc.class.name(), limit, shadow);
+        if shadow {
             tracing::info!(
                 principal = asked.principal.id,
                 rpc = rpc.method,
@@ -281,6 +270,38 @@ impl State {
                 "more callers are busy than limits.max-callers remembers; those beyond share one caller's limits"
             );
         }
+    }
+}
+
+impl Rules {
+    fn of(limits: &Limits) -> Self {
+        let everybody = Tier {
+            quotas: [limits.read, limits.write, limits.wait].map(|quota| quota.map(Quota::from)),
+            caps: [limits.calls, limits.streams],
+        };
+        let tier = |these: &Override| everybody.with(these);
+        let total = limits.total.clone().unwrap_or_default();
+        let for_principal = |these: &Override| Some((these.principal.clone()?, tier(these)));
+        let for_role = |these: &Override| Some((these.role.clone()?, tier(these)));
+        Self {
+            shadow: limits.shadow,
+            principals: limits.overrides.iter().filter_map(for_principal).collect(),
+            roles: limits.overrides.iter().filter_map(for_role).collect(),
+            costs: limits.costs.clone().into_iter().collect(),
+            total_quota: Total::quota(&total).map(Quota::from),
+            total_caps: [total.calls, total.streams],
+            everybody,
+        }
+    }
+
+    fn tier(&self, principal: &Principal) -> &Tier {
+        self.principals.get(&principal.id).unwrap_or_else(|| {
+            let fits = |(role, _): &&(String, Tier)| principal.roles.contains(role);
+            self.roles
+                .iter()
+                .find(fits)
+                .map_or(&self.everybody, |(_, tier)| tier)
+        })
     }
 }
 

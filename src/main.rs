@@ -12,7 +12,7 @@ use proton_gateway::client::{
     self, DeployTarget, Failure, Following, Key, StatusCommand, TopCommand, USAGE, WaitTarget,
 };
 use proton_gateway::config::{Config, Options};
-use proton_gateway::program;
+use proton_gateway::program::{self, Source};
 
 /// A gRPC gateway over the AWS Proton API, with an embedded, durable, Proton-compatible engine.
 ///
@@ -93,12 +93,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let config = || {
-        Config::load(arguments.options, arguments.config.as_deref())
-            .map_err(|error| error.to_string())
+    let source = Source {
+        given: arguments.options,
+        file: arguments.config,
     };
+    let config = || source.load().map_err(|error| error.to_string());
     match arguments.command {
-        None | Some(Command::Serve) => program::run(config()?)?,
+        None | Some(Command::Serve) => program::run(config()?, source)?,
         Some(Command::CheckConfig) => check(&config()?)?,
         Some(Command::Policy { command }) => return Ok(command.run(config)),
         Some(Command::Token { command }) => command::run(&command)?,

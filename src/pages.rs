@@ -14,8 +14,9 @@ use crate::admission::Admission;
 use crate::api::pb::paginator_service_server::PaginatorService;
 use crate::api::{Operation, Typed, pb};
 use crate::edge::{Arrival, DEFAULT_DEADLINE, status};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gateway::{Call, Door, Gateway};
+use crate::server::Shutdown;
 
 /// The most items that a page can have (API model, MaxPageResults).
 const PAGE: u64 = 100;
@@ -24,6 +25,7 @@ const PAGE: u64 = 100;
 #[derive(Clone)]
 pub struct Paginator {
     gateway: Gateway,
+    shutdown: Option<Shutdown>,
 }
 
 /// The request of a list that has pages.
@@ -182,6 +184,7 @@ pages! {
 /// A list that is being read.
 struct Reading<L: List> {
     gateway: Gateway,
+    shutdown: Option<Shutdown>,
     operation: Operation,
     /// Whose list it is. A page has the time of a call, however long the stream lasts.
     arrival: Arrival,
@@ -269,6 +272,20 @@ impl<L: List> Reading<L> {
         }
     }
 
+    /// What ends the stream before its next page where the program is about to stop. The last page
+    /// has the token to go on with.
+    fn closing(&mut self) -> Option<Status> {
+        let shutdown = self.shutdown.as_ref().filter(|it| it.is_told())?;
+        self.next.take()?;
+        let retry_after = shutdown.come_back_after();
+        let error = Error::new(
+            ErrorKind::Unavailable { retry_after },
+            "the gateway is about to stop; go on with the next_token of the last page, at another one",
+        );
+        let id = &self.arrival.request_id;
+        Some(status::of(&error, Some(self.operation), id))
+    }
+
     fn looping(&self) -> Status {
         let facts = std::collections::HashMap::from([
             ("operation".to_owned(), self.operation.name().to_owned()),
@@ -284,7 +301,18 @@ impl<L: List> Reading<L> {
 
 impl Paginator {
     pub fn new(gateway: Gateway) -> Self {
-        Self { gateway }
+        Self {
+            gateway,
+            shutdown: None,
+        }
+    }
+
+    /// The same, whose streams end between two pages when the program is told to stop.
+    pub fn until(self, shutdown: Shutdown) -> Self {
+        Self {
+            shutdown: Some(shutdown),
+            ..self
+        }
     }
 
     /// Opens a stream. What is wrong with the first page is the answer of the call itself.
@@ -308,6 +336,7 @@ impl Paginator {
             .map_err(|error| status::of(&error, Some(operation), &arrival.request_id))?;
         let mut reading = Reading {
             gateway: self.gateway.clone(),
+            shutdown: self.shutdown.clone(),
             operation,
             arrival,
             admission,
@@ -323,7 +352,10 @@ impl Paginator {
                     // Pending once: tonic sends what it has before it asks for more, and so asks
                     // no sooner than the reader does.
                     tokio::task::yield_now().await;
-                    reading.item().await?
+                    match reading.closing() {
+                        Some(status) => Err(status),
+                        None => reading.item().await?,
+                    }
                 }
             };
             Some((page.map(P::page), (None, reading)))

@@ -1,34 +1,52 @@
 //! Puts the parts together: backend, pipeline, doors; starts them, and stops them in order.
 
+mod addresses;
 mod backend;
 mod guards;
+mod reconfigure;
+mod signals;
 
+use std::borrow::Cow;
 use std::future::Future;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
+use self::addresses::Addresses;
+use self::reconfigure::Reconfigure;
+pub use self::reconfigure::Source;
+use self::signals::{HangUps, Stops};
+use crate::audit::Audit;
 use crate::auth::policy::Authorizer;
-use crate::config::{Address, AwsListen, Config};
-use crate::edge::{admin, aws_door::AwsDoor, grpc_door, health::Health};
+use crate::config::Config;
+use crate::config::listeners::Speaks;
+use crate::config::shutdown::ShutdownConfig;
+use crate::edge::{admin, aws_door::AwsDoor, doors::Doors, grpc_door, health::Health, web::Web};
 use crate::gateway::Gateway;
 use crate::pipeline::hits::Hits;
 use crate::reload::Reload;
-use crate::server::{self, DRAIN, Listener, Server, Shutdown};
+use crate::server::{self, Listener, Server, Shutdown};
 use crate::telemetry::{self, Dials};
 use crate::waits::{self, Key, Waits};
 
 /// How long after the listeners' drain the other parts may take to end.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Serves with `config` until SIGTERM or SIGINT, then drains.
-pub fn run(config: Config) -> Result<(), String> {
+/// Serves with `config`, which is that of `source`, until SIGTERM or SIGINT, then drains. A second
+/// signal ends it at once.
+pub fn run(config: Config, source: Source) -> Result<(), String> {
     let (_written, dials) = telemetry::log(&config.log, config.log_format)?;
-    let stopped = signalled()?;
-    on_runtime(serve(config, stopped, dials))
+    on_runtime(async {
+        let stops = Stops::counted();
+        tokio::select! {
+            ended = serve(config, source, dials, stops.clone()) => ended,
+            () = stops.times(2) => Err(
+                "stopped at once, since it was told to a second time; calls in flight were broken off".to_owned(),
+            ),
+        }
+    })
 }
 
 /// Runs `program` on a runtime of its own.
@@ -43,52 +61,65 @@ fn on_runtime(program: impl Future<Output = Result<(), String>>) -> Result<(), S
     outcome
 }
 
-/// Returns when the process is told to stop.
-fn signalled() -> Result<impl Future<Output = ()>, String> {
-    Ok(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut term), Ok(mut int)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            tracing::error!("signals cannot be awaited; the program stops");
-            return;
-        };
-        tokio::select! {
-            _ = term.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
-            _ = int.recv() => tracing::info!(signal = "SIGINT", "stopping"),
-        }
-    })
+/// Serves until told to stop.
+async fn serve(config: Config, source: Source, dials: Dials, stops: Stops) -> Result<(), String> {
+    let started = tokio::select! {
+        biased;
+        // Nobody was answered yet.
+        () = stops.clone().times(1) => return Ok(()),
+        started = start(config, source, dials) => started?,
+    };
+    started.until(stops.times(1)).await
 }
 
-/// Serves until `stopped` returns.
-async fn serve(
-    config: Config,
-    stopped: impl Future<Output = ()>,
-    dials: Dials,
-) -> Result<(), String> {
+/// A program that serves.
+struct Started {
+    parts: Parts,
+    stop: watch::Sender<bool>,
+    ending: ShutdownConfig,
+    health: Health,
+    ready_file: Option<PathBuf>,
+    audit: Option<Audit>,
+    /// Absent where telemetry is sent nowhere.
+    sender: Option<telemetry::otlp::Sender>,
+}
+
+/// Opens everything. Calls are answered when this returns, and not before.
+async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, String> {
     // Bound first: a port that is taken is known before anything is opened.
-    let mode = config.connections.unix_socket_mode;
-    let grpc = Listener::open(&config.listen, mode).await?;
-    let aws = match &config.aws_listen {
-        AwsListen::Off => None,
-        AwsListen::At(address) => Some(Listener::open(address, mode).await?),
-    };
+    let mut doors = Vec::new();
+    for listener in config.all_listeners() {
+        let mode = listener.mode.unwrap_or(config.connections.unix_socket_mode);
+        let opened = Listener::open(&listener.address, mode).await?;
+        doors.push((listener, opened));
+    }
     let admin = server::bind(config.admin_listen).await?;
+    let addresses = Addresses {
+        doors: doors
+            .iter()
+            .map(|(listener, opened)| (listener.clone(), opened.address().clone()))
+            .collect(),
+        admin: admin.1,
+    };
 
     let (observer, sender) = telemetry::otlp::open(&config.telemetry)?;
     let metrics = observer.metrics.clone();
-    // What may be changed while the program runs.
-    let _dials = dials.with_tracing(observer.tracing.clone());
     let health = Health::default();
-    let (stop, shutdown) = Shutdown::channel();
+    let (stop, shutdown) = Shutdown::after(&config.shutdown);
     let (ask, reload) = Reload::channel();
+    let hang_ups = HangUps::noticed();
     let mut parts = Parts {
         running: JoinSet::new(),
         shutdown: shutdown.clone(),
         reload,
     };
-    parts.spawn("the reloader", hang_ups(ask, shutdown.clone()));
+    // Before the rest: whoever looks whether this lives is answered however long the rest takes.
+    let pages = admin::routes(health.clone(), metrics.clone());
+    let admin = Server::new(admin.0)
+        .counted_by(metrics.clone(), "admin")
+        .within(config.connections.clone());
+    parts.spawn("the admin listener", admin.serve(pages, shutdown.clone()));
+
     let guards = guards::build(&config, &metrics, &mut parts)?;
     let authenticator = guards::authenticator(&config, &mut parts).await?;
     let opened = backend::open(&config, &metrics, &guards, &health, &mut parts);
@@ -97,11 +128,23 @@ async fn serve(
         changes,
         ledger,
         cache,
+        retries,
     } = opened.await?;
     let hits = cache
         .clone()
         .map(|cache| Hits::new(cache, guards.clone(), metrics.clone()));
     let (audit, authorizer) = (guards.audit.clone(), guards.authorizer.clone());
+    let reconfigure = Reconfigure {
+        source,
+        limiter: guards.limiter.clone(),
+        authenticator: authenticator.clone(),
+        cache: cache.clone(),
+        retries,
+        health: health.clone(),
+        metrics: metrics.clone(),
+        dials: dials.with_tracing(observer.tracing.clone()),
+        running: config.clone(),
+    };
     let gateway = Gateway::new(pipeline)
         .guarded_by(guards)
         .with_ledger(ledger)
@@ -118,68 +161,101 @@ async fn serve(
     let waits = Waits::new(gateway.clone(), changes, settings, shutdown.clone());
     let waits = waits.measured_by(metrics.clone());
 
-    let addresses = Addresses {
-        grpc: grpc.address().clone(),
-        aws: aws.as_ref().map(|listener| listener.address().clone()),
-        admin: admin.1,
-    };
     let tls = guards::certificates(&config, &mut parts)?;
-    let door = |listener, name| {
-        Server::new(listener)
-            .counted_by(metrics.clone(), name)
-            .with_tls(tls.clone())
-            .within(config.connections.clone())
-    };
-    let mut routes = grpc_door::routes(gateway.clone(), waits, health.clone())
+    let mut grpc = grpc_door::routes(gateway.clone(), waits, health.clone())
         .map_err(|error| format!("reflection cannot be set up: {error}"))?
         .observed_by(observer.clone());
-    let mut aws_door = AwsDoor::new(gateway).observed_by(observer.clone());
+    let mut aws = AwsDoor::new(gateway).observed_by(observer.clone());
     if let Some(authenticator) = authenticator {
-        routes = routes.authenticated_by(authenticator.clone());
-        aws_door = aws_door.authenticated_by(authenticator);
+        grpc = grpc.authenticated_by(authenticator.clone());
+        aws = aws.authenticated_by(authenticator);
     }
-    parts.spawn(
-        "the gRPC door",
-        door(grpc, "grpc").serve(routes, shutdown.clone()),
-    );
-    if let Some(listener) = aws {
-        let serving = door(listener, "aws").serve(aws_door, shutdown.clone());
-        parts.spawn("the AWS door", serving);
+    let web = config.grpc_web.as_ref();
+    let web = web.map(|section| Web::new(grpc.clone(), section));
+    for (listener, opened) in doors {
+        let tls = tls.clone().filter(|_| listener.has_tls(true));
+        let server = Server::new(opened)
+            .counted_by(metrics.clone(), &listener.name)
+            .with_tls(tls)
+            .within(config.connections.clone());
+        let (grpc, aws, shutdown) = (grpc.clone(), aws.clone(), shutdown.clone());
+        let web = web.clone().filter(|_| listener.grpc_web);
+        let name = format!("the listener {}", listener.name);
+        health.needs(&format!("listener.{}", listener.name), true);
+        // Who has one door only is not asked which one is meant.
+        match (
+            listener.speaks(Speaks::Grpc),
+            web,
+            listener.speaks(Speaks::Aws),
+        ) {
+            (false, _, _) => parts.spawn(name, server.serve(aws, shutdown)),
+            (true, None, false) => parts.spawn(name, server.serve(grpc, shutdown)),
+            (true, Some(web), false) => parts.spawn(name, server.serve(web, shutdown)),
+            (true, None, true) => {
+                let doors = Doors::new(grpc, false, aws);
+                parts.spawn(name, server.serve(doors, shutdown));
+            }
+            (true, Some(web), true) => {
+                let doors = Doors::new(web, true, aws);
+                parts.spawn(name, server.serve(doors, shutdown));
+            }
+        }
     }
-    let pages = admin::routes(health.clone(), metrics.clone());
-    let admin = Server::new(admin.0)
-        .counted_by(metrics, "admin")
-        .within(config.connections.clone());
-    parts.spawn("the admin listener", admin.serve(pages, shutdown));
+    let digest = config.digest();
+    parts.spawn_until_told("the reloader", reconfigure.follow(hang_ups, ask));
 
     health.set_serving(true);
     addresses.announce(config.ready_file.as_deref())?;
     if let Some(audit) = &audit {
         let details = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "configuration": config.digest(),
+            "configuration": digest,
             "policies": authorizer.as_ref().map(Authorizer::version),
         });
         audit.event("started", details);
     }
-    let outcome = until(stopped, &mut parts.running).await;
-    // Health first, so that whoever balances load looks elsewhere while calls end.
-    health.set_serving(false);
-    if let Some(path) = &config.ready_file {
-        // It may be gone already.
-        drop(std::fs::remove_file(path));
+    Ok(Started {
+        parts,
+        stop,
+        ending: config.shutdown,
+        health,
+        ready_file: config.ready_file,
+        audit,
+        sender,
+    })
+}
+
+impl Started {
+    /// Serves until `stopped` returns, and ends in order.
+    async fn until(mut self, stopped: impl Future<Output = ()>) -> Result<(), String> {
+        let mut outcome = until(stopped, &mut self.parts.running).await;
+        // Health first, so that whoever balances load looks elsewhere while calls are still taken.
+        self.health.set_serving(false);
+        if let Some(path) = &self.ready_file {
+            // It may be gone already.
+            drop(std::fs::remove_file(path));
+        }
+        let notice = self.ending.notice.0;
+        if outcome.is_ok() && !notice.is_zero() {
+            tracing::info!(
+                ?notice,
+                "not ready any more; calls are still taken for a while"
+            );
+            outcome = until(tokio::time::sleep(notice), &mut self.parts.running).await;
+        }
+        self.health.end_watches();
+        self.stop.send_replace(true);
+        join(self.parts.running, self.ending.drain.0).await;
+        if let Some(audit) = self.audit {
+            audit.event("stopped", serde_json::Value::Null);
+            audit.flush().await;
+        }
+        if let Some(sender) = self.sender {
+            sender.end().await;
+        }
+        tracing::info!("stopped");
+        outcome
     }
-    stop.send_replace(true);
-    join(parts.running).await;
-    if let Some(audit) = audit {
-        audit.event("stopped", serde_json::Value::Null);
-        audit.flush().await;
-    }
-    if let Some(sender) = sender {
-        sender.end().await;
-    }
-    tracing::info!("stopped");
-    outcome
 }
 
 /// Returns when `stopped` does; it is an error if a part ends before.
@@ -198,7 +274,7 @@ async fn until(stopped: impl Future<Output = ()>, parts: &mut JoinSet<Part>) -> 
 }
 
 /// Waits for all parts to end, but not for ever: what blocks a thread cannot be stopped.
-async fn join(mut parts: JoinSet<Part>) {
+async fn join(mut parts: JoinSet<Part>, drain: Duration) {
     let all = async {
         while let Some(ended) = parts.join_next().await {
             if let Err(error) = ended {
@@ -206,7 +282,7 @@ async fn join(mut parts: JoinSet<Part>) {
             }
         }
     };
-    if tokio::time::timeout(DRAIN + MARGIN, all).await.is_err() {
+    if tokio::time::timeout(drain + MARGIN, all).await.is_err() {
         tracing::warn!(
             "work was still under way when the program ended; it is done again after the next start"
         );
@@ -226,7 +302,7 @@ fn panicked(error: JoinError) -> String {
 }
 
 /// What runs until the program stops, by its name.
-type Part = &'static str;
+type Part = Cow<'static, str>;
 
 /// What is running, and what tells it to stop and to look at its files.
 struct Parts {
@@ -236,12 +312,16 @@ struct Parts {
 }
 
 impl Parts {
-    fn spawn(&mut self, name: Part, part: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&mut self, name: impl Into<Part>, part: impl Future<Output = ()> + Send + 'static) {
         spawn(&mut self.running, name, part);
     }
 
     /// The same for what does not end by itself.
-    fn spawn_until_told(&mut self, name: Part, part: impl Future<Output = ()> + Send + 'static) {
+    fn spawn_until_told(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = ()> + Send + 'static,
+    ) {
         let told = self.shutdown.clone().told();
         self.spawn(name, async move {
             tokio::select! {
@@ -252,69 +332,16 @@ impl Parts {
     }
 }
 
-fn spawn(parts: &mut JoinSet<Part>, name: Part, part: impl Future<Output = ()> + Send + 'static) {
+fn spawn(
+    parts: &mut JoinSet<Part>,
+    name: impl Into<Part>,
+    part: impl Future<Output = ()> + Send + 'static,
+) {
+    let name = name.into();
     parts.spawn(async move {
         part.await;
         name
     });
-}
-
-/// Asks for all files to be looked at whenever the process is told to (SIGHUP).
-async fn hang_ups(ask: watch::Sender<()>, shutdown: Shutdown) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut signals = signal(SignalKind::hangup());
-    if let Err(error) = &signals {
-        tracing::warn!(cause = %error, "SIGHUP cannot be awaited; files are looked at from time to time");
-    }
-    let stop = shutdown.told();
-    tokio::pin!(stop);
-    loop {
-        let hung_up = async {
-            match &mut signals {
-                Ok(signals) => signals.recv().await,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = &mut stop => return,
-            _ = hung_up => {
-                tracing::info!(signal = "SIGHUP", "looking for changed files");
-                ask.send_replace(());
-            }
-        }
-    }
-}
-
-/// Where the program listens.
-struct Addresses {
-    grpc: Address,
-    aws: Option<Address>,
-    admin: SocketAddr,
-}
-
-impl Addresses {
-    /// Logs the addresses, and writes them where a script waits for them.
-    fn announce(&self, ready_file: Option<&Path>) -> Result<(), String> {
-        let Self { grpc, aws, admin } = self;
-        let aws = aws
-            .as_ref()
-            .map_or_else(|| "off".to_owned(), Address::to_string);
-        tracing::info!(%grpc, aws, %admin, "serving");
-        let Some(path) = ready_file else {
-            return Ok(());
-        };
-        let text = serde_json::json!({
-            "grpc": grpc.to_string(),
-            "aws": aws,
-            "admin": admin.to_string(),
-        });
-        // Renamed into place: nobody reads half of it.
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(".draft");
-        std::fs::write(&draft, format!("{text}\n"))
-            .and_then(|()| std::fs::rename(&draft, path))
-            .map_err(|error| format!("cannot write the ready file {}: {error}", path.display()))
-    }
 }
 
 #[cfg(test)]
@@ -339,7 +366,7 @@ mod tests {
     async fn a_part_that_does_not_stop_is_left_behind_in_time() {
         let mut parts = JoinSet::new();
         spawn(&mut parts, "one", std::future::pending());
-        let joined = tokio::time::timeout(DRAIN + 2 * MARGIN, join(parts));
+        let joined = tokio::time::timeout(3 * MARGIN, join(parts, MARGIN));
         assert!(joined.await.is_ok());
     }
 
@@ -361,21 +388,5 @@ mod tests {
         let outcome = end.recv_timeout(Duration::from_secs(20));
         drop(release);
         assert_eq!(outcome, Ok(Ok(())));
-    }
-
-    #[test]
-    fn ready_files_that_differ_in_their_extension_have_drafts_of_their_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let addresses = Addresses {
-            grpc: Address::Tcp(([127, 0, 0, 1], 1).into()),
-            aws: None,
-            admin: ([127, 0, 0, 1], 2).into(),
-        };
-        let other = folder.path().join("ready.draft");
-        std::fs::write(&other, "another program's").unwrap();
-        let path = folder.path().join("ready.json");
-        addresses.announce(Some(&path)).unwrap();
-        assert!(path.is_file());
-        assert_eq!(std::fs::read_to_string(other).unwrap(), "another program's");
     }
 }

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tower::retry::budget::{Budget, TpsBudget};
 
 use self::circuit::Circuit;
@@ -26,7 +27,7 @@ const CREDIT: Duration = Duration::from_secs(10);
 pub struct Retries(Arc<Shared>);
 
 struct Shared {
-    config: RetryConfig,
+    config: ArcSwap<RetryConfig>,
     metrics: Metrics,
     /// The upstream is another program, whose answers may be lost.
     remote: bool,
@@ -64,7 +65,7 @@ impl Retries {
     fn of(config: &RetryConfig, metrics: Metrics, remote: bool) -> Option<Self> {
         config.enabled.then(|| {
             Self(Arc::new(Shared {
-                config: config.clone(),
+                config: ArcSwap::from_pointee(config.clone()),
                 metrics,
                 remote,
                 upstreams: Mutex::default(),
@@ -82,7 +83,7 @@ impl Retries {
         if let Some(known) = upstreams.get(&name.cloned()) {
             return Arc::clone(known);
         }
-        let config = &shared.config;
+        let config = shared.config.load();
         let circuit = (shared.remote && config.circuit.enabled).then(|| {
             let name = name.map(ToString::to_string).unwrap_or_default();
             Arc::new(Circuit::new(&config.circuit, name, shared.metrics.clone()))
@@ -95,8 +96,30 @@ impl Retries {
         upstream
     }
 
-    pub(crate) fn config(&self) -> &RetryConfig {
-        &self.0.config
+    /// Other values hold from now on, and what was known of the upstreams is forgotten.
+    pub fn change(&self, config: &RetryConfig) {
+        let shared = &self.0;
+        let mut upstreams = shared
+            .upstreams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        shared.config.store(Arc::new(config.clone()));
+        upstreams.clear();
+    }
+
+    /// Whether nothing is sent to one of the upstreams just now.
+    pub fn leaves_one_alone(&self) -> bool {
+        let shared = &self.0;
+        let upstreams = shared
+            .upstreams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut circuits = upstreams.values().filter_map(|it| it.circuit.as_ref());
+        circuits.any(|circuit| circuit.closed_to_all_for().is_some())
+    }
+
+    pub(crate) fn config(&self) -> Arc<RetryConfig> {
+        self.0.config.load_full()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -31,32 +32,69 @@ pub use self::listener::Listener;
 pub use self::peer::{Peer, Unknown};
 use self::tls::Tls;
 use crate::config::Connections;
+use crate::config::shutdown::ShutdownConfig;
 use crate::telemetry::Metrics;
 
 /// How long a client may take to send its headers (HTTP/1), or to answer a ping (HTTP/2).
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long calls in flight may go on after the program was told to stop.
-pub const DRAIN: Duration = Duration::from_secs(10);
 /// How the paths begin of requests for the health. They are answered to anybody, so they are no calls
 /// that keep a connection.
 pub const PROBES: &str = "/grpc.health.v1.Health/";
 
-/// Tells all parts of the program to stop. Clones tell the same.
+/// Tells all parts of the program to stop, and how. Clones tell the same.
 #[derive(Debug, Clone)]
-pub struct Shutdown(watch::Receiver<bool>);
+pub struct Shutdown {
+    stop: watch::Receiver<bool>,
+    drain: Duration,
+    spread: Duration,
+}
 
 impl Shutdown {
     /// The sender stops everything by sending `true`, or by going away.
     pub fn channel() -> (watch::Sender<bool>, Self) {
-        let (stop, told) = watch::channel(false);
-        (stop, Self(told))
+        Self::after(&ShutdownConfig::default())
+    }
+
+    /// The same, as `config` says.
+    pub fn after(config: &ShutdownConfig) -> (watch::Sender<bool>, Self) {
+        let (sender, stop) = watch::channel(false);
+        let shutdown = Self {
+            stop,
+            drain: config.drain.0,
+            spread: config.spread.0,
+        };
+        (sender, shutdown)
     }
 
     /// Returns when the program has to stop.
     pub async fn told(mut self) {
         // An error means that the sender is gone, which stops us as well.
-        drop(self.0.wait_for(|stop| *stop).await);
+        drop(self.stop.wait_for(|stop| *stop).await);
     }
+
+    /// Whether the program has to stop.
+    pub fn is_told(&self) -> bool {
+        *self.stop.borrow() || self.stop.has_changed().is_err()
+    }
+
+    /// How long calls in flight may go on after that.
+    pub fn drain(&self) -> Duration {
+        self.drain
+    }
+
+    /// When one whose stream was closed should come back: each at another time, so that they do not
+    /// all come at once.
+    pub fn come_back_after(&self) -> Duration {
+        self.spread.mul_f64(fraction())
+    }
+}
+
+/// A number from 0 to 1, at random.
+fn fraction() -> f64 {
+    let mut random = [0; 4];
+    // Without randomness it is 0.
+    let _ = getrandom::fill(&mut random);
+    f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)
 }
 
 /// Binds `address`, and says which one it became: port 0 takes any free one.
@@ -70,7 +108,7 @@ pub struct Server {
     tls: Option<Tls>,
     limits: Connections,
     /// Who is told of connections, and what the listener is called.
-    counted: Option<(Metrics, &'static str)>,
+    counted: Option<(Metrics, String)>,
 }
 
 impl Server {
@@ -85,9 +123,9 @@ impl Server {
     }
 
     /// The same, whose connections `metrics` are told of.
-    pub fn counted_by(self, metrics: Metrics, name: &'static str) -> Self {
+    pub fn counted_by(self, metrics: Metrics, name: &str) -> Self {
         Self {
-            counted: Some((metrics, name)),
+            counted: Some((metrics, name.to_owned())),
             ..self
         }
     }
@@ -129,8 +167,21 @@ impl Server {
         });
         // Each connection holds a sender; nothing is ever sent.
         let (present, mut gone) = mpsc::channel::<Infallible>(1);
+        let drain = shutdown.drain();
         let stop = shutdown.told();
         tokio::pin!(stop);
+        let welcome = |io, address| {
+            let (house, present) = (Arc::clone(&house), present.clone());
+            let level = counted
+                .as_ref()
+                .map(|(metrics, name)| metrics.connection(name));
+            let ((beginning, full), service) = (beginnings.enter(), service.clone());
+            tokio::spawn(async move {
+                house.host(io, address, beginning, service).await;
+                drop((present, level));
+            });
+            full
+        };
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -147,22 +198,21 @@ impl Server {
                     continue;
                 }
             };
-            let (house, present) = (Arc::clone(&house), present.clone());
-            let counted = counted.as_ref();
-            let level = counted.map(|(metrics, name)| metrics.connection(name));
-            let ((beginning, full), service) = (beginnings.enter(), service.clone());
-            tokio::spawn(async move {
-                house.host(io, address, beginning, service).await;
-                drop((present, level));
-            });
-            if full {
+            if welcome(io, address) {
                 // Who has come before is listened to before it has to give way.
                 tokio::task::yield_now().await;
             }
         }
+        // Whoever the kernel has let in already may have sent a call: it is served, and asked to leave.
+        for _ in 0..listener::BACKLOG {
+            let Some(Ok((io, address))) = listener.accept().now_or_never() else {
+                break;
+            };
+            welcome(io, address);
+        }
         drop((listener, present));
-        if tokio::time::timeout(DRAIN, gone.recv()).await.is_err() {
-            tracing::warn!(?DRAIN, "calls were still in flight when the drain ended");
+        if tokio::time::timeout(drain, gone.recv()).await.is_err() {
+            tracing::warn!(?drain, "calls were still in flight when the drain ended");
         }
     }
 }

@@ -89,4 +89,9 @@ impl Waits {
         let pollers = self.pollers.measured_by(metrics);
         Self { pollers, ..self }
     }
+
+    /// Tells when its streams have to end.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use http::request::Parts;
@@ -16,7 +17,7 @@ use super::sources::{File, Url};
 use super::tokens::{self, Tokens};
 use super::{Principal, unauthenticated, unrecognized};
 use crate::clock::Clock;
-use crate::config::authentication::{self as config, Authentication, Proof};
+use crate::config::authentication::{self as config, Authentication, Proof, Token};
 use crate::error::{Error, Result};
 use crate::gateway::Door;
 use crate::reload::{Files, Reload};
@@ -34,7 +35,7 @@ struct Inner {
     methods: Vec<Proof>,
     certificates: Certificates,
     issuers: Issuers,
-    tokens: Tokens,
+    tokens: ArcSwap<Tokens>,
     access_keys: AccessKeys,
     clock: Arc<dyn Clock>,
 }
@@ -81,7 +82,7 @@ impl Authenticator {
             methods: given.methods.clone(),
             certificates: Certificates::new(rules.unwrap_or_default())?,
             issuers: Issuers::new(issuers, Arc::clone(&clock)),
-            tokens: Tokens::new(&given.tokens),
+            tokens: ArcSwap::from_pointee(Tokens::new(&given.tokens)),
             access_keys: AccessKeys::new(&given.access_keys)?,
             clock,
         });
@@ -97,6 +98,11 @@ impl Authenticator {
             }));
         }
         Ok((Self(inner), background))
+    }
+
+    /// Other tokens are good from now on. Streams go on that were opened with one before.
+    pub fn change_tokens(&self, given: &[Token]) {
+        self.0.tokens.store(Arc::new(Tokens::new(given)));
     }
 
     /// Who sends a request of the gRPC door.
@@ -140,7 +146,7 @@ impl Authenticator {
                 Some(inner.certificates.principal(leaf, inner.clock.now()).await)
             }
             (Proof::Token, Presented::Bearer(token)) if token.starts_with(tokens::PREFIX) => {
-                Some(inner.tokens.principal(token, inner.clock.now()))
+                Some(inner.tokens.load().principal(token, inner.clock.now()))
             }
             (Proof::Jwt, Presented::Bearer(token)) if !token.starts_with(tokens::PREFIX) => {
                 Some(inner.issuers.principal(token).await)

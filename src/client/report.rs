@@ -207,7 +207,12 @@ fn json_of(told: &Told) -> Value {
         }
         Some(Event::Closing(closing)) => {
             let reason = closing.reason().as_str_name();
-            json!({"event": "closing", "reason": reason.trim_start_matches("WAIT_CLOSING_REASON_")})
+            let pause = closing.reconnect_after.map(|pause| pause.to_string());
+            json!({
+                "event": "closing",
+                "reason": reason.trim_start_matches("WAIT_CLOSING_REASON_"),
+                "reconnectAfter": pause,
+            })
         }
         Some(Event::Terminal(terminal)) => {
             let outputs: Vec<Value> = terminal

@@ -135,19 +135,7 @@ impl Connections {
                 return Err(invalid(name, format!("at least 1s, at most 365days{or}")));
             }
         }
-        if self.unix_socket_mode.0 & 0o600 != 0o600 {
-            return Err(invalid(
-                "connections.unix-socket-mode",
-                "the owner must be able to connect: 0600, or wider",
-            ));
-        }
-        if self.unix_socket_mode.0 & 0o002 != 0 {
-            return Err(invalid(
-                "connections.unix-socket-mode",
-                "everybody on this machine could connect; 0660 lets a group",
-            ));
-        }
-        Ok(())
+        self.unix_socket_mode.check("connections.unix-socket-mode")
     }
 }
 
@@ -155,6 +143,25 @@ impl Connections {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SocketMode(pub u32);
+
+impl SocketMode {
+    /// An error names the key `name`.
+    pub(super) fn check(self, name: &'static str) -> Result<(), ConfigError> {
+        if self.0 & 0o600 != 0o600 {
+            return Err(invalid(
+                name,
+                "the owner must be able to connect: 0600, or wider",
+            ));
+        }
+        if self.0 & 0o002 != 0 {
+            return Err(invalid(
+                name,
+                "everybody on this machine could connect; 0660 lets a group",
+            ));
+        }
+        Ok(())
+    }
+}
 
 impl TryFrom<String> for SocketMode {
     type Error = String;

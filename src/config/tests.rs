@@ -18,7 +18,7 @@ fn from_file(text: &str) -> Result<Config, ConfigError> {
 fn without_anything_given_the_engine_serves_on_loopback() {
     let config = Config::load(Options::default(), None).unwrap();
     assert_eq!(config.upstream, Upstream::Engine);
-    assert!(config.listen.is_local() && config.admin_listen.ip().is_loopback());
+    assert!(config.listen.unwrap().is_local() && config.admin_listen.ip().is_loopback());
     let engine = config.engine.unwrap();
     assert_eq!(engine.buckets_dir, engine.state_dir.join("buckets"));
 }
@@ -163,6 +163,9 @@ fn the_effective_configuration_can_be_read_back_as_a_file() {
         "[cache]\nenabled = true\nmax-size = \"16MiB\"\nstate-ttl = \"0\"",
         "[retry]\nbudget = \"10%\"\nhedge-after = \"500ms\"\n[retry.circuit]\nfailures = \"100 %\"",
         "[order]\nenabled = true\nqueue = 2\nwait = \"90s\"",
+        "admin-listen = \"127.0.0.1:0\"\n[[listeners]]\nname = \"both\"\naddress = \"unix:/run/a.sock\"\nmode = \"0660\"\ndoors = [\"aws\", \"grpc\"]\n",
+        "[[listeners]]\nname = \"page\"\naddress = \"127.0.0.1:0\"\ngrpc-web = true\n[grpc-web]\nallowed-origins = [\"http://localhost:3000\"]\ncredentials = true\n",
+        "[shutdown]\nnotice = \"0\"\ndrain = \"25s\"\nspread = \"30s\"",
     ] {
         let config = from_file(text).unwrap();
         let again = from_file(&toml::to_string(&config).unwrap()).unwrap();
@@ -305,6 +308,81 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
         ("order.queue", "[order]\nqueue = 9\ntotal = 8"),
         ("order.total", "[order]\ntotal = 1000000"),
         ("order.wait", "[order]\nwait = \"0\""),
+        (
+            "listeners.name",
+            "[[listeners]]\nname = \"A\"\naddress = \"127.0.0.1:1\"",
+        ),
+        (
+            "listeners.name",
+            "listen = \"127.0.0.1:1\"\n[[listeners]]\nname = \"grpc\"\naddress = \"127.0.0.1:2\"",
+        ),
+        (
+            "listeners.doors",
+            "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\ndoors = []",
+        ),
+        (
+            "listeners.doors",
+            "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\ndoors = [\"aws\", \"aws\"]",
+        ),
+        (
+            "listeners.mode",
+            "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\nmode = \"0600\"",
+        ),
+        (
+            "listeners.mode",
+            "[[listeners]]\nname = \"a\"\naddress = \"unix:/run/a\"\nmode = \"0666\"",
+        ),
+        (
+            "listeners.tls",
+            "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\ntls = true",
+        ),
+        (
+            "listeners.address",
+            "[[listeners]]\nname = \"a\"\naddress = \"0.0.0.0:1\"",
+        ),
+        (
+            "listeners.address",
+            "listen = \"127.0.0.1:1\"\n[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"",
+        ),
+        (
+            "listeners.grpc-web",
+            "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\ngrpc-web = true",
+        ),
+        (
+            "listeners.grpc-web",
+            "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\ndoors = [\"aws\"]\ngrpc-web = true",
+        ),
+        (
+            "grpc-web",
+            "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\n[grpc-web]\nallowed-origins = [\"http://a\"]",
+        ),
+        (
+            "grpc-web.allowed-origins",
+            "[grpc-web]\nallowed-origins = []",
+        ),
+        (
+            "grpc-web.allowed-origins",
+            "[grpc-web]\nallowed-origins = [\"*\", \"http://a\"]",
+        ),
+        (
+            "grpc-web.allowed-origins",
+            "[grpc-web]\nallowed-origins = [\"http://a/\"]",
+        ),
+        (
+            "grpc-web.allowed-origins",
+            "[grpc-web]\nallowed-origins = [\"*\"]",
+        ),
+        (
+            "grpc-web.credentials",
+            "[grpc-web]\nallowed-origins = [\"*\"]\ncredentials = true",
+        ),
+        (
+            "grpc-web.max-age",
+            "[grpc-web]\nallowed-origins = [\"http://a\"]\nmax-age = \"2days\"",
+        ),
+        ("shutdown.notice", "[shutdown]\nnotice = \"1h\""),
+        ("shutdown.drain", "[shutdown]\ndrain = \"0\""),
+        ("shutdown.spread", "[shutdown]\nspread = \"1h\""),
         ("tls.certificate-file", "[tls]\nkey-file = \"a\""),
         ("tls.key-file", "[tls]\ncertificate-file = \"a\""),
         (

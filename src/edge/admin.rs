@@ -1,4 +1,4 @@
-//! For operators and orchestrators: `/livez`, `/readyz` and `/metrics`.
+//! For operators and orchestrators: `/livez`, `/readyz`, `/healthz` and `/metrics`.
 
 use axum::Router;
 use axum::extract::State;
@@ -13,7 +13,8 @@ use crate::telemetry::Metrics;
 pub fn routes(health: Health, metrics: Metrics) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready).with_state(health))
+        .route("/readyz", get(ready).with_state(health.clone()))
+        .route("/healthz", get(details).with_state(health))
         .route("/metrics", get(page).with_state(metrics))
 }
 
@@ -23,6 +24,17 @@ async fn ready(State(health): State<Health>) -> Response {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not serving\n").into_response()
     }
+}
+
+/// The same as `/readyz`, with what it depends on.
+async fn details(State(health): State<Health>) -> Response {
+    let page = health.page();
+    let code = match page["serving"].as_bool() {
+        Some(true) => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let headers = [("content-type", "application/json")];
+    (code, headers, format!("{page:#}\n")).into_response()
 }
 
 async fn page(State(metrics): State<Metrics>) -> Response {

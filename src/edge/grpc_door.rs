@@ -20,7 +20,8 @@ use tower::{Service, ServiceExt};
 use super::budget::{Budget, Metered, Share};
 use super::gateway_service::Own;
 use super::ready::{Asked, Reader, Seen};
-use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
+use super::web::Allowed;
+use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, compression, health::Health, status};
 use crate::api::health::health_server::HealthServer;
 use crate::api::own::gateway_service_server::GatewayServiceServer;
 use crate::api::pb::paginator_service_server::PaginatorServiceServer;
@@ -55,7 +56,7 @@ pub fn routes(
     waits: Waits,
     health: Health,
 ) -> Result<Edge<Routes>, tonic_reflection::server::Error> {
-    let pages = Paginator::new(gateway.clone());
+    let pages = Paginator::new(gateway.clone()).until(waits.shutdown().clone());
     let deploys = Deploys::new(gateway.clone(), waits.clone());
     let own = Own::new(deploys, gateway.guards().authorizer.clone());
     let reflection = || {
@@ -76,17 +77,35 @@ pub fn routes(
         audit: gateway.guards().audit.clone(),
         hits: gateway.hits().cloned(),
         telemetry: None,
+        // tonic applies the limit to what a message is unpacked to as well.
         inner: Routes::new(
             ProtonServiceServer::new(gateway)
-                // tonic applies the limit to what a message is unpacked to as well.
                 .max_decoding_message_size(MAX_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip),
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .send_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Zstd),
         )
-        .add_service(WaitServiceServer::new(waits).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(
-            PaginatorServiceServer::new(pages).max_decoding_message_size(MAX_REQUEST_BYTES),
+            WaitServiceServer::new(waits)
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd),
         )
-        .add_service(GatewayServiceServer::new(own).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(
+            PaginatorServiceServer::new(pages)
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .send_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Zstd),
+        )
+        .add_service(
+            GatewayServiceServer::new(own)
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd),
+        )
         .add_service(HealthServer::new(health).max_decoding_message_size(MAX_HEALTH_BYTES))
         .add_service(
             reflection()
@@ -330,6 +349,7 @@ where
             Some(failure) => failure.into_http(),
             None => response,
         };
+        compression::say_nothing_of_spared(&mut response);
         if let Ok(id) = request_id.parse() {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -372,7 +392,9 @@ fn late() -> Error {
 /// user's certificate or from the user's own machine.
 fn is_grpc<B>(request: &Request<B>) -> Result<(), &'static str> {
     let headers = request.headers();
-    if headers.contains_key(header::ORIGIN) || headers.contains_key(&SEC_FETCH_SITE) {
+    let allowed = request.extensions().get::<Allowed>().is_some();
+    let browser = headers.contains_key(header::ORIGIN) || headers.contains_key(&SEC_FETCH_SITE);
+    if browser && !allowed {
         return Err("browsers are not answered at this door\n");
     }
     let content_type = headers

@@ -1,7 +1,7 @@
-//! The standard health service: `Check`, `Watch` and `List`.
+//! The standard health service: `Check`, `Watch` and `List`; and what the admin page says of the health.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,14 +30,19 @@ const SERVICES: &[&str] = &[
     "proton.gateway.v1.GatewayService",
 ];
 
+/// What answers depend on, by the names that can be asked for as those of services can. Listeners are
+/// `listener.` and their names.
+pub const STORE: &str = "store";
+pub const UPSTREAM: &str = "upstream";
+
 /// How many watches one connection may have: they are given to anybody. So all together are bounded
 /// by the bound of connections, and nobody's watches keep another from having one.
 const MAX_WATCHES: usize = 8;
 /// When a client that has too many may ask again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Whether calls are answered now. Clones share the state.
-#[derive(Debug, Clone)]
+/// Whether calls are answered now, and how all is that this depends on. Clones share the state.
+#[derive(Debug, Clone, Default)]
 pub struct Health {
     state: watch::Sender<State>,
     watches: Watches,
@@ -46,29 +51,46 @@ pub struct Health {
 /// How many watches each connection has; none is here that has none.
 type Watches = Arc<Mutex<HashMap<usize, usize>>>;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 struct State {
     /// The program has begun to serve, and was not told to stop.
     serving: bool,
-    /// What the backend needs is there.
+    /// Watches end.
+    over: bool,
+    dependencies: BTreeMap<String, Dependency>,
+    configuration: Configuration,
+}
+
+/// What answers depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Dependency {
     able: bool,
+    /// Without it no call is answered.
+    needed: bool,
+}
+
+/// How what holds differs from what the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Configuration {
+    #[default]
+    Current,
+    /// The file is wrong, as the text says; what held before holds.
+    Refused(String),
+    /// These keys have other values in the file, and hold after a restart.
+    Pending(Vec<String>),
 }
 
 impl State {
-    fn answers(self) -> bool {
-        self.serving && self.able
+    fn answers(&self) -> bool {
+        self.serving && self.dependencies.values().all(|it| it.able || !it.needed)
     }
-}
 
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            state: watch::Sender::new(State {
-                serving: false,
-                able: true,
-            }),
-            watches: Watches::default(),
+    /// Whether a service, or what a service depends on, is as it should be. Nothing if there is none.
+    fn of(&self, name: &str) -> Option<bool> {
+        if SERVICES.contains(&name) {
+            return Some(self.answers());
         }
+        self.dependencies.get(name).map(|it| it.able)
     }
 }
 
@@ -116,21 +138,75 @@ impl Health {
         self.change(|state| state.serving = serving);
     }
 
-    /// Says whether what the backend needs is there; says it again whenever that may have changed.
-    pub fn set_able(&self, able: bool) {
-        self.change(|state| state.able = able);
+    /// Says whether something is there that no call is answered without; says it again whenever that
+    /// may have changed.
+    pub fn needs(&self, name: &str, able: bool) {
+        self.depend(name, able, true);
+    }
+
+    /// The same for what some calls are answered without.
+    pub fn uses(&self, name: &str, able: bool) {
+        self.depend(name, able, false);
+    }
+
+    fn depend(&self, name: &str, able: bool, needed: bool) {
+        self.change(|state| {
+            let dependency = Dependency { able, needed };
+            state.dependencies.insert(name.to_owned(), dependency);
+        });
+    }
+
+    /// Says how what holds differs from what the file says.
+    pub fn configured(&self, configuration: Configuration) {
+        self.change(|state| state.configuration = configuration);
+    }
+
+    /// Ends all watches: they would not end by themselves, and keep their connections.
+    pub fn end_watches(&self) {
+        self.change(|state| state.over = true);
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         self.state.send_if_modified(|state| {
-            let before = state.answers();
+            let told = |state: &State| {
+                let able = state.dependencies.values().map(|it| it.able);
+                (state.answers(), state.over, able.collect::<Vec<_>>())
+            };
+            let before = told(state);
             change(state);
-            state.answers() != before
+            told(state) != before
         });
     }
 
     pub fn is_serving(&self) -> bool {
         self.state.borrow().answers()
+    }
+
+    /// All that is known, for people and their scripts.
+    pub fn page(&self) -> serde_json::Value {
+        let state = self.state.borrow();
+        let dependencies: BTreeMap<_, _> = state
+            .dependencies
+            .iter()
+            .map(|(name, it)| {
+                let value = serde_json::json!({ "able": it.able, "needed": it.needed });
+                (name.clone(), value)
+            })
+            .collect();
+        let configuration = match &state.configuration {
+            Configuration::Current => serde_json::json!({ "current": true }),
+            Configuration::Refused(problem) => {
+                serde_json::json!({ "current": false, "problem": problem })
+            }
+            Configuration::Pending(keys) => {
+                serde_json::json!({ "current": false, "needs-a-restart": keys })
+            }
+        };
+        serde_json::json!({
+            "serving": state.answers(),
+            "dependencies": dependencies,
+            "configuration": configuration,
+        })
     }
 }
 
@@ -155,20 +231,23 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        if !SERVICES.contains(&request.get_ref().service.as_str()) {
-            let error = Error::not_found("service", &request.get_ref().service);
+        let name = &request.get_ref().service;
+        let Some(able) = self.state.borrow().of(name) else {
+            let error = Error::not_found("service", name);
             return Err(status::of(&error, None, &arrival(&request).request_id));
-        }
-        Ok(Response::new(response(self.is_serving())))
+        };
+        Ok(Response::new(response(able)))
     }
 
     async fn list(
         &self,
         _: Request<HealthListRequest>,
     ) -> Result<Response<HealthListResponse>, Status> {
-        let statuses: HashMap<_, _> = SERVICES
-            .iter()
-            .map(|name| ((*name).to_owned(), response(self.is_serving())))
+        let state = self.state.borrow();
+        let names = SERVICES.iter().copied();
+        let statuses: HashMap<_, _> = names
+            .chain(state.dependencies.keys().map(String::as_str))
+            .filter_map(|name| Some((name.to_owned(), response(state.of(name)?))))
             .collect();
         Ok(Response::new(HealthListResponse { statuses }))
     }
@@ -176,7 +255,7 @@ impl health_server::Health for Health {
     type WatchStream =
         Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send + 'static>>;
 
-    /// Never ends by itself; a service that does not exist may appear in a later version, so the
+    /// Ends with the program only; a service that does not exist may appear in a later version, so the
     /// standard asks for SERVICE_UNKNOWN and an open stream.
     async fn watch(
         &self,
@@ -185,23 +264,22 @@ impl health_server::Health for Health {
         let arrival = arrival(&request);
         let watching = Watching::begin(&self.watches, &arrival.peer)
             .map_err(|error| status::of(&error, None, &arrival.request_id))?;
-        let states = WatchStream::new(self.state.subscribe()).map(move |state| {
-            // It lasts as long as the stream does.
-            let _ = &watching;
-            state
-        });
-        if SERVICES.contains(&request.get_ref().service.as_str()) {
-            return Ok(Response::new(Box::pin(
-                states.map(|state| Ok(response(state.answers()))),
-            )));
-        }
-        let unknown = HealthCheckResponse {
-            status: ServingStatus::ServiceUnknown.into(),
-        };
-        let mut told = false;
-        Ok(Response::new(Box::pin(states.filter_map(move |_| {
-            (!std::mem::replace(&mut told, true)).then_some(Ok(unknown))
-        }))))
+        let name = request.into_inner().service;
+        let mut last = None;
+        let states = WatchStream::new(self.state.subscribe())
+            .take_while(|state| !state.over)
+            .filter_map(move |state| {
+                // It lasts as long as the stream does.
+                let _ = &watching;
+                let now = match state.of(&name) {
+                    Some(able) => response(able),
+                    None => HealthCheckResponse {
+                        status: ServingStatus::ServiceUnknown.into(),
+                    },
+                };
+                (last.replace(now) != Some(now)).then_some(Ok(now))
+            });
+        Ok(Response::new(Box::pin(states)))
     }
 }
 
@@ -210,17 +288,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_answered_while_the_program_serves_and_the_backend_is_able() {
+    fn calls_are_answered_while_the_program_serves_and_what_it_needs_is_there() {
         let health = Health::default();
+        health.needs(STORE, true);
         health.set_serving(true);
         assert!(health.is_serving());
-        health.set_able(false);
+        health.needs(STORE, false);
         assert!(!health.is_serving());
-        health.set_able(true);
+        health.needs(STORE, true);
+        health.uses(UPSTREAM, false);
         assert!(health.is_serving());
         health.set_serving(false);
-        health.set_able(true);
+        health.needs(STORE, true);
         assert!(!health.is_serving());
+    }
+
+    #[test]
+    fn the_page_names_what_is_depended_on_and_what_the_file_has_changed() {
+        let health = Health::default();
+        health.set_serving(true);
+        health.needs(STORE, true);
+        health.uses(UPSTREAM, false);
+        health.configured(Configuration::Pending(vec!["listen".to_owned()]));
+        assert_eq!(
+            health.page(),
+            serde_json::json!({
+                "serving": true,
+                "dependencies": {
+                    "store": { "able": true, "needed": true },
+                    "upstream": { "able": false, "needed": false },
+                },
+                "configuration": { "current": false, "needs-a-restart": ["listen"] },
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_of_one_dependency_and_ends_when_all_do() {
+        use health_server::Health as _;
+        let health = Health::default();
+        health.uses(UPSTREAM, true);
+        let request = Request::new(HealthCheckRequest {
+            service: UPSTREAM.to_owned(),
+        });
+        let mut states = health.watch(request).await.unwrap().into_inner();
+        let told = |able| Some(response(able));
+        assert_eq!(states.next().await.map(Result::unwrap), told(true));
+        health.needs(STORE, false);
+        health.uses(UPSTREAM, false);
+        assert_eq!(states.next().await.map(Result::unwrap), told(false));
+        health.end_watches();
+        assert!(states.next().await.is_none());
     }
 
     fn watch_of(peer: &Arc<Peer>) -> Request<HealthCheckRequest> {

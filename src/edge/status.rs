@@ -22,7 +22,7 @@ pub const DOMAIN: &str = "proton-gateway";
 pub const AWS_REQUEST_ID: &str = "aws-request-id";
 /// By which tonic tells that it does not know a request's compression.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
+pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// Some clients drop an answer whose trailers exceed 8 KiB, and with it the reason. The message is
 /// there as text, with three bytes for what has to be escaped, and again in the details, which
 /// grow by a third in base64: 1 KiB + (1 KiB + 2.5 KiB + 1 KiB of facts) * 4/3 is 7 KiB.

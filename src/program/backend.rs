@@ -12,7 +12,7 @@ use crate::cache::{Cache, coherence::Coherence};
 use crate::changes::Changes;
 use crate::clock::SystemClock;
 use crate::config::{Config, EngineConfig};
-use crate::edge::health::Health;
+use crate::edge::health::{self, Health};
 use crate::gateway::Pipeline;
 use crate::ledger::Ledger;
 use crate::pipeline::condition::Compared;
@@ -27,6 +27,8 @@ const LEDGER_DIR: &str = "./proton-ledger";
 const MEASURE: Duration = Duration::from_secs(15);
 /// How often the database's file is looked for.
 const LOOK: Duration = Duration::from_secs(5);
+/// How often it is looked whether an upstream is left alone.
+const LOOK_AT_CIRCUITS: Duration = Duration::from_secs(1);
 
 /// What stands behind the doors.
 pub struct Opened {
@@ -38,6 +40,8 @@ pub struct Opened {
     pub ledger: Option<Ledger>,
     /// Absent where no answers are kept.
     pub cache: Option<Cache>,
+    /// Absent where nothing is repeated.
+    pub retries: Option<Retries>,
 }
 
 /// Opens the backend that is configured, and the pipeline over it. An error says what to do.
@@ -62,10 +66,16 @@ pub async fn open(
             measure(None, ledger.clone(), parts);
             let changes = aws.changes().clone();
             let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
+            let retries = Retries::new(&config.retry, metrics.clone());
+            health.uses(health::UPSTREAM, true);
+            if let Some(retries) = &retries {
+                let follow = look_at_circuits(retries.clone(), health.clone());
+                parts.spawn_until_told("the health of the upstream", follow);
+            }
             let extras = Extras {
                 cache: cache.clone(),
                 ledger: ledger.clone(),
-                retries: Retries::new(&config.retry, metrics.clone()),
+                retries: retries.clone(),
                 order: ordered(config, &changes, metrics, parts),
                 ..Extras::default()
             };
@@ -74,6 +84,7 @@ pub async fn open(
                 changes,
                 ledger,
                 cache,
+                retries,
             })
         }
         Some(own) => {
@@ -85,10 +96,11 @@ pub async fn open(
             measure(Some(engine.clone()), ledger.clone(), parts);
             let changes = engine.changes().clone();
             let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
+            let retries = Retries::of_engine(&config.retry, metrics.clone());
             let extras = Extras {
                 cache: cache.clone(),
                 ledger: ledger.clone(),
-                retries: Retries::of_engine(&config.retry, metrics.clone()),
+                retries: retries.clone(),
                 compared: Compared::Within,
                 order: ordered(config, &changes, metrics, parts),
             };
@@ -97,6 +109,7 @@ pub async fn open(
                 changes,
                 ledger,
                 cache,
+                retries,
             })
         }
     }
@@ -170,6 +183,7 @@ fn measure(engine: Option<Engine>, ledger: Option<Ledger>, parts: &mut Parts) {
 
 /// Ends the program with the store's writer, and follows the store's file.
 fn watch(store: Store, health: &Health, parts: &mut Parts) {
+    health.needs(health::STORE, true);
     let health = health.clone();
     parts.spawn_until_told("the store's writer", async move {
         tokio::select! {
@@ -238,7 +252,7 @@ async fn look_after(store: &Store, health: &Health) {
     let mut before = true;
     loop {
         let now = store.is_in_place().await;
-        health.set_able(now);
+        health.needs(health::STORE, now);
         if before && !now {
             tracing::error!(
                 "the database was deleted or replaced: what is stored from now on is lost; stop the program and restore it"
@@ -246,6 +260,15 @@ async fn look_after(store: &Store, health: &Health) {
         }
         before = now;
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Tells `health` whether an upstream is left alone just now. Calls of others are answered, and those
+/// of this one are not answered better elsewhere: the gateway stays ready. Never returns.
+async fn look_at_circuits(retries: Retries, health: Health) {
+    loop {
+        tokio::time::sleep(LOOK_AT_CIRCUITS).await;
+        health.uses(health::UPSTREAM, !retries.leaves_one_alone());
     }
 }
 

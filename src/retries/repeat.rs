@@ -84,7 +84,8 @@ impl Repeat {
         if self.tries >= config.attempts {
             return Err(Enough::Exhausted);
         }
-        let pause = pause(config, self.tries - 1, fraction()).max(error.hint().unwrap_or_default());
+        let pause =
+            pause(&config, self.tries - 1, fraction()).max(error.hint().unwrap_or_default());
         if Instant::now() + pause >= self.deadline {
             return Err(Enough::PastDeadline);
         }

@@ -26,7 +26,7 @@ use super::peer::{Activity, Introduced, Peer};
 use super::steady::Steady;
 use super::tls::{self, Tls};
 use super::version::{self, Begun, Version};
-use super::{DRAIN, PATIENCE, Shutdown};
+use super::{PATIENCE, Shutdown, fraction};
 use crate::config::Connections;
 
 /// What a client may send on one stream, and on all streams of a connection, before we have read
@@ -47,8 +47,11 @@ const LOOK: Duration = Duration::from_secs(10);
 const PRESSED: Duration = Duration::from_secs(30);
 /// How long an idle connection that was asked to leave may take.
 const LEAVE: Duration = Duration::from_secs(10);
-/// How long a connection may take in a drain: the listener says first who is still there.
-const OVERDUE: Duration = DRAIN.saturating_add(Duration::from_secs(1));
+/// How long a connection may take beyond a drain: the listener says first who is still there.
+const OVERDUE: Duration = Duration::from_secs(1);
+/// How long a connection that has not begun when the program is told to stop may take to begin. Its
+/// client may have sent a call already.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// What all connections of one listener share.
 pub(super) struct House {
@@ -91,8 +94,7 @@ impl House {
                 tracing::debug!("a connection that had not begun gave way to others");
                 return;
             }
-            // Nothing has been asked yet.
-            () = self.shutdown.clone().told() => return,
+            () = self.last_word() => return,
         };
         drop(beginning);
         match begun {
@@ -161,6 +163,8 @@ impl House {
             builder.serve_connection(TokioIo::new(guest.io), TowerToHyperService::new(service));
         tokio::pin!(connection);
         let grace = tokio::select! {
+            // First: what was sent already is read before the connection is asked to leave.
+            biased;
             ended = &mut connection => return said(ended),
             grace = self.time_to_leave(&activity, valid) => grace,
         };
@@ -188,7 +192,7 @@ impl House {
         tokio::select! {
             () = old => self.limits.age_grace.0,
             () = self.idle(activity) => LEAVE,
-            () = self.shutdown.clone().told() => OVERDUE,
+            () = self.shutdown.clone().told() => self.shutdown.drain() + OVERDUE,
         }
     }
 
@@ -209,7 +213,13 @@ impl House {
     /// Returns when the drain is over.
     async fn drained(&self) {
         self.shutdown.clone().told().await;
-        sleep(OVERDUE).await;
+        sleep(self.shutdown.drain() + OVERDUE).await;
+    }
+
+    /// Returns when it is too late to begin.
+    async fn last_word(&self) {
+        self.shutdown.clone().told().await;
+        sleep(LAST_WORD).await;
     }
 }
 
@@ -221,11 +231,7 @@ fn said(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 
 /// Give or take a tenth: connections that began together do not come back together.
 fn jittered(age: Duration) -> Duration {
-    let mut random = [0; 4];
-    // Without randomness they do.
-    let _ = getrandom::fill(&mut random);
-    let part = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
-    age.mul_f64(0.9 + 0.2 * part)
+    age.mul_f64(0.9 + 0.2 * fraction())
 }
 
 fn builder(version: Version, limits: &Connections) -> auto::Builder<Streams> {

@@ -15,7 +15,7 @@ use crate::config::connections::SocketMode;
 
 /// Connections that the kernel holds until they are accepted, if it grants as many. In a flood, those
 /// of good clients are among them.
-const BACKLOG: u32 = 4096;
+pub(super) const BACKLOG: u32 = 4096;
 
 /// Bytes to and from a client.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -59,6 +59,7 @@ struct Instruments {
     hedges: Counter<u64>,
     circuit: Gauge<u64>,
     circuit_refused: Counter<u64>,
+    configuration_current: Gauge<u64>,
     idempotency: Counter<u64>,
     idempotency_entries: Gauge<u64>,
     idempotency_bytes: Gauge<u64>,
@@ -206,6 +207,10 @@ impl Metrics {
                 "proton_gateway_circuit_state",
                 "The circuit of an upstream: 0 closed, 1 half-open, 2 open.",
             ),
+            configuration_current: gauge(
+                "proton_gateway_configuration_current",
+                "Whether what holds is what the configuration's file says: 1, or 0.",
+            ),
             circuit_refused: counter(
                 "proton_gateway_circuit_refused",
                 "Attempts that were not made since the circuit was open.",
@@ -327,8 +332,8 @@ impl Metrics {
     }
 
     /// Counts a connection as long as what is returned is held.
-    pub fn connection(&self, listener: &'static str) -> Level {
-        let label = [KeyValue::new("listener", listener)];
+    pub fn connection(&self, listener: &str) -> Level {
+        let label = [KeyValue::new("listener", listener.to_owned())];
         self.0.accepted.add(1, &label);
         Level::of(self.0.connections.bind(&label))
     }
@@ -467,6 +472,11 @@ impl Metrics {
                 }
             })
             .build();
+    }
+
+    /// Records whether what holds is what the configuration's file says.
+    pub fn configuration_is_current(&self, current: bool) {
+        self.0.configuration_current.record(current.into(), &[]);
     }
 
     /// The page for Prometheus.

@@ -320,8 +320,16 @@ impl Waiting {
         tokio::select! {
             answer = asked => answer,
             () = sleep_until((Instant::now() + ASIDE).min(close_at)) => Err(late()),
-            () = self.waits.shutdown.clone().told() => Err(late()),
+            () = self.has_to_close() => Err(late()),
         }
+    }
+
+    /// Returns when the program has been told to stop for so long that there is just time to say so.
+    /// Sooner would make of a wait that has ended one whose end cannot be read.
+    async fn has_to_close(&self) {
+        let shutdown = &self.waits.shutdown;
+        shutdown.clone().told().await;
+        tokio::time::sleep(shutdown.drain() / 2).await;
     }
 
     /// The record of a deployment; absent where there is none.
@@ -507,8 +515,11 @@ impl Waiting {
                 return;
             }
         };
+        // Those whose caller has reason to come back soon are not many at a time.
+        let pause = matches!(end, End::Drain).then(|| self.waits.shutdown.come_back_after());
         let closing = pb::WaitClosing {
             reason: reason.into(),
+            reconnect_after: pause.and_then(|pause| pause.try_into().ok()),
         };
         self.say(Event::Closing(closing), 0);
         self.ended = true;

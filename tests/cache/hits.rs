@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, Request};
@@ -21,8 +23,10 @@ use proton_gateway::changes::Changes;
 use proton_gateway::clock::ManualClock;
 use proton_gateway::config::authorization::AuthorizationConfig;
 use proton_gateway::config::cache::CacheConfig;
+use proton_gateway::config::grpc_web::GrpcWebConfig;
 use proton_gateway::edge::grpc_door::{self, Edge};
 use proton_gateway::edge::health::Health;
+use proton_gateway::edge::web::Web;
 use proton_gateway::error::Error;
 use proton_gateway::gateway::{Call, Gateway, Pipeline, Reply};
 use proton_gateway::limits::Limiter;
@@ -477,4 +481,57 @@ async fn hits_are_counted_like_other_calls() {
     };
     assert_eq!(counts(&both.quick), counts(&both.plain));
     assert!(counts(&both.quick).len() >= 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_gets_what_is_kept_by_its_own_protocol() {
+    let side = Side::new(true, false).await;
+    let plain = get("alice", "shop");
+    while !side.answer(&plain).await.1 {}
+    let (kept, _) = side.answer(&plain).await;
+    let config = GrpcWebConfig {
+        allowed_origins: vec!["https://console.example".to_owned()],
+        credentials: false,
+        max_age: proton_gateway::config::Span(Duration::ZERO),
+    };
+    let web = Web::new(side.door.clone(), &config);
+    let asked = side.calls.load(Ordering::SeqCst);
+    for (content_type, text) in [
+        ("application/grpc-web+proto", false),
+        ("application/grpc-web-text", true),
+    ] {
+        let mut request = plain
+            .clone()
+            .saying("content-type", content_type)
+            .saying("accept", content_type)
+            .saying("origin", "https://console.example")
+            .request(&side.tokens);
+        if text {
+            let encoded = STANDARD.encode(&plain.body);
+            *request.body_mut() = Full::new(encoded.into());
+        }
+        let response = web.clone().oneshot(request).await.unwrap();
+        assert_eq!(
+            response.headers()["cache-status"],
+            kept.headers["cache-status"]
+        );
+        let mut body = response.into_body();
+        let mut sent = Vec::new();
+        // Each piece is a text of its own.
+        while let Some(frame) = body.frame().await {
+            let data = frame.unwrap().into_data().unwrap();
+            sent.extend(match text {
+                true => STANDARD.decode(data).unwrap(),
+                false => data.to_vec(),
+            });
+        }
+        let (message, end) = sent.split_at(kept.body.len());
+        assert_eq!(message, kept.body);
+        assert_eq!(end, b"\x80\0\0\0\x0fgrpc-status:0\r\n");
+    }
+    assert_eq!(
+        side.calls.load(Ordering::SeqCst),
+        asked,
+        "it was answered at the door"
+    );
 }

@@ -82,6 +82,7 @@ else
   skipped=$((skipped + 1))
 fi
 run "OpenID provider" bash "$here/oidc.sh" "$binary"
+run "gRPC-Web" bash "$here/web.sh" "$binary"
 run "bad input" python "$here/bad_input.py" "$aws" "$admin"
 
 echo

@@ -17,7 +17,6 @@ use proton_gateway::edge::health::Health;
 use proton_gateway::error::{Error, Violation};
 use proton_gateway::gateway::Gateway;
 use tokio_stream::StreamExt;
-use tonic::codec::CompressionEncoding;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::ServiceExt;
@@ -235,38 +234,6 @@ async fn client_response(error: Error) -> http::Response<tonic::body::Body> {
         .oneshot(request)
         .await
         .unwrap()
-}
-
-#[tokio::test]
-async fn a_request_may_be_compressed_but_not_to_hide_its_size() {
-    let mut client =
-        client(gateway_with(Ok(environment()))).send_compressed(CompressionEncoding::Gzip);
-    assert!(client.get_environment(get()).await.is_ok());
-    let bomb = pb::GetEnvironmentRequest {
-        name: "x".repeat(2 << 20),
-    };
-    let status = client.get_environment(bomb).await.unwrap_err();
-    let info = status.get_details_error_info().unwrap();
-    assert_eq!(info.reason, "UNREADABLE_REQUEST", "{status:?}");
-}
-
-#[tokio::test]
-async fn a_compression_that_is_not_known_is_named_with_those_that_are() {
-    let request = Request::post("/proton.v1.ProtonService/GetEnvironment")
-        .header("content-type", "application/grpc")
-        .header("grpc-encoding", "zstd")
-        .body(Full::new(Bytes::from_static(&[0; 5])))
-        .unwrap();
-    let response = door(gateway_with(Ok(environment())))
-        .oneshot(request)
-        .await
-        .unwrap();
-    let accepted = response.headers()["grpc-accept-encoding"].to_str().unwrap();
-    assert!(accepted.contains("gzip"), "{accepted}");
-    let status = Status::from_header_map(response.headers()).unwrap();
-    assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().contains("zstd"), "{status:?}");
-    assert!(status.get_details_error_info().is_some());
 }
 
 #[tokio::test]

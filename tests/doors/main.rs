@@ -6,6 +6,7 @@
 mod audit;
 mod authentication;
 mod aws;
+mod compression;
 mod grpc;
 mod hoarding;
 mod idempotency;
@@ -15,6 +16,7 @@ mod redaction;
 mod retries;
 mod upstream;
 mod versions;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;

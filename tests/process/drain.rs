@@ -12,6 +12,10 @@ const OF_CONNECTION: usize = 90;
 
 /// A gateway that forwards to `upstream`, with a state folder of its own; all with the same key.
 async fn forwarding(upstream: &Running, key: &Path, state: &str) -> Running {
+    Running::started(forward(upstream, key, state)).await
+}
+
+pub fn forward(upstream: &Running, key: &Path, state: &str) -> Command {
     let mut command = program();
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.args(["--aws-listen", "off", "--region", "us-east-1"]);
@@ -23,7 +27,7 @@ async fn forwarding(upstream: &Running, key: &Path, state: &str) -> Running {
     command.arg("--state-dir").arg(key.with_file_name(state));
     command.env("AWS_ACCESS_KEY_ID", "test");
     command.env("AWS_SECRET_ACCESS_KEY", "test");
-    Running::started(command).await
+    command
 }
 
 /// The events of one stream, to its end.
@@ -116,6 +120,7 @@ async fn a_thousand_streams_go_on_at_another_gateway_with_no_event_lost() {
         assert!(matches!(event, Event::Snapshot(_)), "{event:?}");
     }
     first.terminate();
+    let mut come_back = Vec::new();
     for stream in &mut streams {
         let event = stream.next().await;
         let drain = pb::WaitClosingReason::Drain;
@@ -123,8 +128,18 @@ async fn a_thousand_streams_go_on_at_another_gateway_with_no_event_lost() {
             matches!(&event, Event::Closing(closing) if closing.reason() == drain),
             "{event:?}"
         );
+        if let Event::Closing(closing) = event {
+            come_back.push(closing.reconnect_after.unwrap());
+        }
         assert!(stream.events.message().await.unwrap().is_none());
     }
+    // Over five seconds, and not all of them at once.
+    let seconds = |from: i64| come_back.iter().filter(|it| it.seconds == from).count();
+    let spread: Vec<_> = (0..5).map(seconds).collect();
+    assert!(
+        spread.iter().all(|count| *count > STREAMS / 10),
+        "{spread:?}"
+    );
     // While nobody listens, the deployment ends.
     let succeeded = pb::NotifyResourceDeploymentStatusChangeRequest {
         resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/bus".to_owned(),

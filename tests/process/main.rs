@@ -1,13 +1,17 @@
 //! The program as a process: what survives its death, who may use a state directory, how it
 //! ends, and what it says when it cannot begin.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod drain;
 mod killed;
+mod listeners;
 mod looking;
+mod reload;
 mod retries;
+mod rolling;
 mod secrets;
+mod stopping;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -177,13 +181,31 @@ impl Running {
 
     /// Asks it to end.
     fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    fn signal(&self, name: &str) {
         // The standard library sends no signal but the last one.
         let status = Command::new("sh")
-            .args(["-c", "kill -TERM \"$0\""])
+            .args(["-c", "kill -\"$1\" \"$0\""])
             .arg(self.child.id().to_string())
+            .arg(name)
             .status()
             .unwrap();
         assert!(status.success());
+    }
+
+    /// Waits until the log has this text, which is written a moment after it was logged.
+    async fn says(&self, text: &str) {
+        eventually(&format!("{text:?} in {}", self.log()), || async {
+            self.log().contains(text).then_some(())
+        })
+        .await;
+    }
+
+    /// What a page of the admin listener says: its status and its text.
+    async fn page(&self, path: &str) -> (u16, String) {
+        page(self.address("admin"), path).await.unwrap()
     }
 
     async fn ended(&mut self) -> ExitStatus {
@@ -204,6 +226,19 @@ impl Drop for Running {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Asks for a page over HTTP/1.1: its status and its text.
+async fn page(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((code.unwrap_or_default(), body.to_owned()))
 }
 
 /// A folder for state, below one that goes away with the test.

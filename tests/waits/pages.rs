@@ -81,6 +81,33 @@ conformance! {
         assert_eq!(pages, [vec!["e"]]);
     }
 
+    async fn a_stream_ends_between_two_pages_if_the_gateway_stops_and_goes_on_at_another(world) {
+        templates(world, &["a", "b", "c", "d", "e"]).await;
+        let (stop, shutdown) = Shutdown::channel();
+        let mut stopping = client(world.gateway.clone(), shutdown);
+        let response = stopping.page_environment_templates(request(1, None, 0)).await;
+        let mut pages = response.unwrap().into_inner();
+        let mut seen = Vec::new();
+        let mut token = None;
+        let closed = loop {
+            match pages.message().await {
+                Ok(page) => {
+                    let page = page.unwrap().page.unwrap();
+                    seen.extend(page.templates.iter().map(|item| item.name().to_owned()));
+                    token = page.next_token;
+                    stop.send_replace(true);
+                }
+                Err(closed) => break closed,
+            }
+        };
+        assert_eq!(closed.code(), Code::Unavailable);
+        assert!(closed.get_details_retry_info().unwrap().retry_delay.is_some());
+        let mut other = client(world.gateway.clone(), world.shutdown.clone());
+        let response = other.page_environment_templates(request(10, token, 0)).await;
+        let (rest, _) = names(response.unwrap().into_inner()).await;
+        assert_eq!([seen, rest.concat()].concat(), ["a", "b", "c", "d", "e"]);
+    }
+
     async fn a_limit_cuts_the_last_page(world) {
         templates(world, &["a", "b", "c", "d", "e"]).await;
         let mut client = client(world.gateway.clone(), world.shutdown.clone());

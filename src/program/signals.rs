@@ -1,0 +1,68 @@
+//! What the process is told by signals: to stop, to stop at once, and to look at its files.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often the process was told to stop. Clones know the same.
+#[derive(Clone)]
+pub struct Stops(watch::Receiver<u32>);
+
+impl Stops {
+    /// Counts from now on; needs a runtime.
+    pub fn counted() -> Self {
+        let (count, counted) = watch::channel(0);
+        tokio::spawn(async move {
+            let signals = signal(SignalKind::terminate())
+                .and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+            let (mut term, mut int) = match signals {
+                Ok(signals) => signals,
+                Err(error) => {
+                    tracing::error!(cause = %error, "signals cannot be awaited; the program stops");
+                    return;
+                }
+            };
+            loop {
+                let name = tokio::select! {
+                    _ = term.recv() => "SIGTERM",
+                    _ = int.recv() => "SIGINT",
+                };
+                count.send_modify(|count| *count += 1);
+                match *count.borrow() {
+                    1 => tracing::info!(signal = name, "stopping"),
+                    _ => tracing::warn!(signal = name, "stopping at once"),
+                }
+            }
+        });
+        Self(counted)
+    }
+
+    /// Returns when that was so often, or can no longer be known.
+    pub async fn times(mut self, times: u32) {
+        drop(self.0.wait_for(|count| *count >= times).await);
+    }
+}
+
+/// When the process is told to look at its files (SIGHUP). From now on it does not end by that.
+pub struct HangUps(io::Result<Signal>);
+
+impl HangUps {
+    pub fn noticed() -> Self {
+        let signals = signal(SignalKind::hangup());
+        if let Err(error) = &signals {
+            tracing::warn!(cause = %error, "SIGHUP cannot be awaited; files are looked at from time to time");
+        }
+        Self(signals)
+    }
+
+    /// Returns at the next one.
+    pub async fn next(&mut self) {
+        match &mut self.0 {
+            Ok(signals) => {
+                signals.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The time between the signal and the end.
+
+use proton_gateway::api::health::HealthCheckRequest;
+use proton_gateway::api::health::health_check_response::ServingStatus;
+use proton_gateway::api::health::health_client::HealthClient;
+
+use super::*;
+
+/// A gateway with this section, which has nothing else to do.
+async fn with(folder: &Path, section: &str) -> Running {
+    let file = folder.join("gateway.toml");
+    fs::write(&file, section).unwrap();
+    let state = folder.join("state");
+    Running::with(&state, &["--config", file.to_str().unwrap()]).await
+}
+
+fn get_settings() -> pb::GetAccountSettingsRequest {
+    pb::GetAccountSettingsRequest::default()
+}
+
+#[tokio::test]
+async fn during_the_notice_it_is_not_ready_and_takes_new_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = with(folder.path(), "[shutdown]\nnotice = \"1m\"\n").await;
+    assert_eq!(running.page("/readyz").await.0, 200);
+    let address = format!("http://{}", running.address("grpc"));
+    let mut health = HealthClient::connect(address).await.unwrap();
+    let all = HealthCheckRequest::default();
+    let mut states = health.watch(all).await.unwrap().into_inner();
+    let mut next = async || states.message().await.unwrap().map(|it| it.status());
+    assert_eq!(next().await, Some(ServingStatus::Serving));
+
+    running.terminate();
+    assert_eq!(next().await, Some(ServingStatus::NotServing));
+    assert_eq!(running.page("/readyz").await.0, 503);
+    assert_eq!(running.page("/livez").await.0, 200);
+    assert!(!running.files.path().join("ready.json").exists());
+    // A new connection, and a call on it.
+    let mut client = running.client().await;
+    client.get_account_settings(get_settings()).await.unwrap();
+
+    running.signal("INT");
+    let status = running.ended().await;
+    assert_eq!(status.code(), Some(1));
+    running
+        .says("stopped at once, since it was told to a second time")
+        .await;
+}
+
+#[tokio::test]
+async fn whoever_watches_the_health_does_not_delay_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let section = "[shutdown]\nnotice = \"0\"\ndrain = \"1h\"\n";
+    let mut running = with(folder.path(), section).await;
+    let address = format!("http://{}", running.address("grpc"));
+    let mut health = HealthClient::connect(address).await.unwrap();
+    let all = HealthCheckRequest::default();
+    let mut states = health.watch(all).await.unwrap().into_inner();
+    states.message().await.unwrap().unwrap();
+    running.terminate();
+    let status = running.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", running.log());
+}
+
+#[tokio::test]
+async fn the_health_names_what_it_depends_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = with(folder.path(), "").await;
+    let (code, text) = running.page("/healthz").await;
+    let page: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(code, 200);
+    assert_eq!(page["serving"], true);
+    let able = serde_json::json!({ "able": true, "needed": true });
+    for name in ["store", "listener.grpc", "listener.aws"] {
+        assert_eq!(page["dependencies"][name], able, "{text}");
+    }
+    let address = format!("http://{}", running.address("grpc"));
+    let mut health = HealthClient::connect(address).await.unwrap();
+    let store = HealthCheckRequest {
+        service: "store".to_owned(),
+    };
+    let answer = health.check(store).await.unwrap().into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
+}
