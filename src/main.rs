@@ -11,6 +11,7 @@ use proton_gateway::auth::tokens::command::{self, TokenCommand};
 use proton_gateway::client::{self, DeployTarget, Failure, Following, Key, USAGE, WaitTarget};
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program;
+use proton_gateway::schema::{self, SchemaCommand};
 
 /// A gRPC gateway over the AWS Proton API, with an embedded, durable, Proton-compatible engine.
 ///
@@ -66,6 +67,11 @@ enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Print the contract that was compiled in, for making clients
+    Schema {
+        #[command(subcommand)]
+        command: SchemaCommand,
+    },
 }
 
 fn main() -> ExitCode {
@@ -96,6 +102,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::CheckConfig) => check(&config()?)?,
         Some(Command::Policy { command }) => return Ok(command.run(config)),
         Some(Command::Token { command }) => command::run(&command)?,
+        Some(Command::Schema { command }) => schema::run(&command)?,
         Some(Command::Wait { target, following }) => return client::wait(target, &following),
         Some(Command::Deploy {
             target,

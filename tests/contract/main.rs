@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod lines;
+mod schema;
 
 use std::collections::BTreeSet;
 use std::fs;
