@@ -76,21 +76,21 @@ walk_go() { GRPC_GO_RETRY=on ./walk go; }
 
 tools_typescript() { command -v npm >/dev/null; }
 build_typescript() {
-  npm ci --silent --no-audit --no-fund && npx --no prettier --check --log-level warn src test &&
+  npm ci --silent --no-audit --no-fund && node_modules/.bin/prettier --check --log-level warn src test &&
     npm run -s generate && npm run -s build
 }
 test_typescript() { npm test -s; }
 walk_typescript() { npm start -s typescript; }
 
 tools_java() {
-  packages /usr/share/maven-repo/io/grpc/grpc-netty default-jdk-headless maven libgrpc-java \
+  packages /usr/share/maven-repo/io/netty/netty-tcnative default-jdk-headless maven libgrpc-java \
     protobuf-compiler protobuf-compiler-grpc-java-plugin libprotobuf-java \
-    libgoogle-common-protos-java libnetty-java libgoogle-gson-java libperfmark-java \
-    libanimal-sniffer-java libgeronimo-annotation-1.3-spec-java libexec-maven-plugin-java \
+    libgoogle-common-protos-java libnetty-java libnetty-tcnative-java \
+    libgoogle-gson-java libperfmark-java libanimal-sniffer-java libgeronimo-annotation-1.3-spec-java libexec-maven-plugin-java \
     libbuild-helper-maven-plugin-java libmaven-compiler-plugin-java \
     libmaven-resources-plugin-java junit5
   command -v mvn javac protoc grpc_java_plugin >/dev/null &&
-    test -e /usr/share/maven-repo/io/grpc/grpc-netty
+    test -e /usr/share/maven-repo/io/netty/netty-tcnative
 }
 # Debian's packages take the place of Maven's repository.
 maven() { mvn -B -q -s "$here/java/debian.xml" -Dmaven.repo.local="$work/m2" "$@"; }

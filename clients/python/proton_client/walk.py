@@ -53,7 +53,8 @@ def wait(waits, name: str, major: str) -> None:
     seen = []
     # So short that the wait outlives its first stream.
     for event in follow(open_stream, request, stream_seconds=2):
-        if event.HasField("snapshot"):
+        # Each stream begins with what holds.
+        if event.HasField("snapshot") and event.snapshot.status not in seen:
             seen.append(event.snapshot.status)
         elif event.HasField("transition"):
             seen.append(event.transition.to)

@@ -141,7 +141,10 @@ func (c *client) wait(ctx context.Context, major string) error {
 	err := gateway.Follow(ctx, open, 2*time.Second, func(event *protonv1.WaitEvent) {
 		switch event := event.Event.(type) {
 		case *protonv1.WaitEvent_Snapshot:
-			seen = append(seen, event.Snapshot.Status)
+			// Each stream begins with what holds.
+			if len(seen) == 0 || seen[len(seen)-1] != event.Snapshot.Status {
+				seen = append(seen, event.Snapshot.Status)
+			}
 		case *protonv1.WaitEvent_Transition:
 			seen = append(seen, event.Transition.To)
 		case *protonv1.WaitEvent_Terminal:

@@ -160,7 +160,12 @@ public final class Walk {
         Duration.ofSeconds(2),
         event -> {
           switch (event.getEventCase()) {
-            case SNAPSHOT -> seen.add(event.getSnapshot().getStatus());
+            case SNAPSHOT -> {
+              // Each stream begins with what holds.
+              if (!seen.contains(event.getSnapshot().getStatus())) {
+                seen.add(event.getSnapshot().getStatus());
+              }
+            }
             case TRANSITION -> seen.add(event.getTransition().getTo());
             case TERMINAL -> seen.add(event.getTerminal().getOutcome().name());
             default -> {}
