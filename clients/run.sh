@@ -93,9 +93,12 @@ tools_java() {
     test -e /usr/share/maven-repo/io/netty/netty-tcnative
 }
 # Debian's packages take the place of Maven's repository.
-maven() { mvn -B -q -s "$here/java/debian.xml" -Dmaven.repo.local="$work/m2" "$@"; }
-build_java() { maven -U compile; }
-walk_java() { maven -o exec:java -Dexec.args=java; }
+maven() { mvn -B -q -Dstyle.color=never -s "$here/java/debian.xml" -Pdebian -Dmaven.repo.local="$work/m2" "$@"; }
+build_java() {
+  # Debian's Netty looks for its library by another name than it has.
+  mkdir -p jni && cp /usr/lib/*/jni/libnetty-tcnative.so jni/libnetty_tcnative.so && maven -U compile
+}
+walk_java() { MAVEN_OPTS=-Djava.library.path=jni maven -o exec:java -Dexec.args=java; }
 
 # in_folder LANGUAGE SECONDS FUNCTION
 export here work
