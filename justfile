@@ -38,10 +38,11 @@ footprint:
     cargo build --release
     bash benches/footprint.sh target/release/proton-gateway
 
-# The real clients against the release binary.
+# The real clients, and the examples of clients, against the release binary.
 clients:
     cargo build --release
     bash tests/clients/run.sh target/release/proton-gateway
+    bash clients/run.sh target/release/proton-gateway
 
 # The whole gate, as it runs on a clean clone.
 ci:

@@ -81,6 +81,7 @@ else
   echo "skipped: grpcurl: the program of its package does not run here"
   skipped=$((skipped + 1))
 fi
+run "recipes" bash "$here/recipes.sh" "$binary" "$grpc"
 run "OpenID provider" bash "$here/oidc.sh" "$binary"
 run "bad input" python "$here/bad_input.py" "$aws" "$admin"
 
