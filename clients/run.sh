@@ -93,12 +93,17 @@ tools_java() {
     test -e /usr/share/maven-repo/io/netty/netty-tcnative
 }
 # Debian's packages take the place of Maven's repository.
-maven() { mvn -B -q -Dstyle.color=never -s "$here/java/debian.xml" -Pdebian -Dmaven.repo.local="$work/m2" "$@"; }
+maven() { mvn -B -q -s "$here/java/debian.xml" -Pdebian -Dmaven.repo.local="$work/m2" "$@"; }
 build_java() {
   # Debian's Netty looks for its library by another name than it has.
   mkdir -p jni && cp /usr/lib/*/jni/libnetty-tcnative.so jni/libnetty_tcnative.so && maven -U compile
 }
-walk_java() { MAVEN_OPTS=-Djava.library.path=jni maven -o exec:java -Dexec.args=java; }
+walk_java() {
+  # Maven resets colours that nobody has set.
+  set -o pipefail
+  MAVEN_OPTS=-Djava.library.path=jni maven -o exec:java -Dexec.args=java |
+    sed 's/\x1b\[[0-9;]*m//g; /^$/d'
+}
 
 # in_folder LANGUAGE SECONDS FUNCTION
 export here work
@@ -111,7 +116,7 @@ prepare() {
   if declare -F "tools_$1" >/dev/null && ! "tools_$1" >"$temp/tools" 2>&1; then
     return 77
   fi
-  stamp=$(cd "$here" && git ls-files -co --exclude-standard "$1" run.sh | xargs sha256sum |
+  stamp=$(cd "$here" && git ls-files -co --exclude-standard "$1" | grep -v README | xargs sha256sum |
     cat - <(sha256sum <"$contract/contract.binpb") | sha256sum)
   mkdir -p "$(folder "$1")"
   cd "$(folder "$1")" || return
