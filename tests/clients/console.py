@@ -1,11 +1,13 @@
-"""Runs the console blocks of a document and compares what comes: console.py DOCUMENT ADDRESS
+"""Runs the console blocks of a document and compares what comes: console.py DOCUMENT READY_FILE
 
-All commands of a document run in one shell, in their order, in an empty folder; 127.0.0.1:50051
-stands for ADDRESS. What they say must be what the document says, but for what differs with each
-run: times, ids, tokens, versions. A line `…` stands for any lines. With UPDATE_DOCS=1 the document
-is written anew where it differs.
+All commands of a document run in one shell, in their order, in an empty folder. The addresses where
+a gateway listens if it is not told stand for those in READY_FILE. What they say must be what the
+document says, but for what differs with each run: times, ids, tokens, versions. A line `…` stands
+for any lines. Beside this file, NAME.skipped may list commands of the document NAME.md that cannot
+be run, with reasons. With UPDATE_DOCS=1 the document is written anew where it differs.
 """
 
+import json
 import os
 import re
 import shutil
@@ -14,8 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from checks import Checks, Skipped
+from checks import Checks, Skipped, same
 
+# Where the doors are in the documents.
+DOORS = {"grpc": "127.0.0.1:50051", "aws": "127.0.0.1:8787"}
 MARK = "----8<---- console.py"
 SECONDS = 120
 # What differs with each run, and what stands for it in the comparison.
@@ -35,6 +39,8 @@ class Command:
     def __init__(self, first_line):
         self.lines = [first_line]  # as they stand in the document, without the prompt
         self.output = []
+        self.got = []
+        self.skipped = None  # or why
 
     @property
     def text(self):
@@ -62,12 +68,21 @@ def blocks(text):
         yield block.span(1), commands
 
 
-def run(commands, address, folder):
+def skipped_commands(document):
+    """Reasons by the beginnings of commands."""
+    listed = Path(__file__).parent / f"{document.stem.lower()}.skipped"
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    return dict(line.split(": ", 1)[::-1] for line in lines if line and not line.startswith("#"))
+
+
+def run(commands, addresses, folder):
     """What each of the commands says."""
     script = "exec 2>&1\n"
     for command in commands:
-        script += command.text.replace("127.0.0.1:50051", address)
-        script += f"\necho; echo '{MARK}'\n"
+        text = command.text if command.skipped is None else ":"
+        for door, address in DOORS.items():
+            text = text.replace(address, addresses[door])
+        script += f"{text}\necho; echo '{MARK}'\n"
     done = subprocess.run(
         ["bash"], input=script, text=True, capture_output=True, cwd=folder, timeout=SECONDS, check=False
     )
@@ -76,7 +91,7 @@ def run(commands, address, folder):
 
 
 def shape(lines):
-    text = "\n".join(lines)
+    text = "\n".join(lines).strip("\n")
     for pattern, stands_for in VARIES:
         text = pattern.sub(stands_for, text)
     return text
@@ -88,29 +103,42 @@ def matches(wanted, got):
 
 
 def main():
-    document, address = Path(sys.argv[1]), sys.argv[2]
+    document = Path(sys.argv[1])
+    addresses = json.loads(Path(sys.argv[2]).read_text())
     text = document.read_text()
     found = list(blocks(text))
     everything = [command for _, commands in found for command in commands]
     checks = Checks()
+    reasons = skipped_commands(document)
+    unused = set(reasons)
+    for command in everything:
+        for beginning in filter(command.text.startswith, reasons):
+            command.skipped = reasons[beginning]
+            unused.discard(beginning)
+        program = command.text.split()[0]
+        if program in ("aws", "buf", "grpcurl") and not shutil.which(program):
+            command.skipped = "the program is not installed"
     with tempfile.TemporaryDirectory() as folder:
-        said = run(everything, address, folder)
+        said = run(everything, addresses, folder)
     for command, got in zip(everything, said, strict=True):
         command.got = got
         # A failure is told with what came.
         with checks.that(command.lines[0]):
-            if not shutil.which(command.lines[0].split()[0]) and "=$(" not in command.lines[0]:
-                raise Skipped("the program is not installed")
+            if command.skipped:
+                raise Skipped(command.skipped)
             if not matches(command.output, got):
                 raise AssertionError("it says\n" + "\n".join(got))
+    with checks.that("nothing is skipped that is not there"):
+        same(unused, set())
     if os.environ.get("UPDATE_DOCS") == "1":
         for (begin, end), commands in reversed(found):
             block = ""
             for command in commands:
-                as_it_is = matches(command.output, command.got)
+                as_it_is = command.skipped or matches(command.output, command.got)
                 output = command.output if as_it_is else command.got
-                output = [line.replace(address, "127.0.0.1:50051") for line in output]
                 block += "\n".join([f"$ {command.text}", *output]) + "\n"
+            for door, address in DOORS.items():
+                block = block.replace(addresses[door], address)
             text = text[:begin] + block + text[end:]
         document.write_text(text)
     checks.finish()
