@@ -22,6 +22,7 @@ pub mod pipeline;
 pub mod program;
 pub mod reload;
 pub mod retries;
+pub mod schema;
 pub mod server;
 pub mod telemetry;
 pub mod upstream;

@@ -13,6 +13,7 @@ use proton_gateway::client::{
 };
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program::{self, Source};
+use proton_gateway::schema::{self, SchemaCommand};
 
 /// A gRPC gateway over the AWS Proton API, with an embedded, durable, Proton-compatible engine.
 ///
@@ -72,6 +73,11 @@ enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Print the contract that was compiled in, for making clients
+    Schema {
+        #[command(subcommand)]
+        command: SchemaCommand,
+    },
 }
 
 fn main() -> ExitCode {
@@ -103,6 +109,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::CheckConfig) => check(&config()?)?,
         Some(Command::Policy { command }) => return Ok(command.run(config)),
         Some(Command::Token { command }) => command::run(&command)?,
+        Some(Command::Schema { command }) => schema::run(&command)?,
         Some(Command::Wait { target, following }) => return client::wait(target, &following),
         Some(Command::Deploy {
             target,

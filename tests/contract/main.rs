@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod configuration;
 mod lines;
+mod schema;
 
 use std::collections::BTreeSet;
 use std::fs;
