@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 use proton_gateway::auth::policy::check::PolicyCommand;
 use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command::{self, TokenCommand};
-use proton_gateway::client::{self, DeployTarget, Failure, Following, Key, USAGE, WaitTarget};
+use proton_gateway::client::{
+    self, DeployTarget, Failure, Following, Health, Key, USAGE, WaitTarget,
+};
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program;
 
@@ -61,6 +63,9 @@ enum Command {
         #[command(flatten)]
         following: Following,
     },
+    /// Ask a running gateway whether it serves; exit status 0 if it does, 1 if not. Its admin page
+    /// is asked, where --admin-listen says, or with --address the health service of a gRPC door
+    Health(Health),
     /// Ask what the policies say, without a running gateway
     Policy {
         #[command(subcommand)]
@@ -87,6 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let admin = arguments.options.admin_listen;
     let config = || {
         Config::load(arguments.options, arguments.config.as_deref())
             .map_err(|error| error.to_string())
@@ -96,6 +102,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::CheckConfig) => check(&config()?)?,
         Some(Command::Policy { command }) => return Ok(command.run(config)),
         Some(Command::Token { command }) => command::run(&command)?,
+        Some(Command::Health(asked)) => return client::health(&asked, admin),
         Some(Command::Wait { target, following }) => return client::wait(target, &following),
         Some(Command::Deploy {
             target,
