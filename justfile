@@ -17,9 +17,9 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     npx --yes @bufbuild/buf lint
 
-# Write docs/operations.md anew from the contract.
+# Write anew what is written from the contract: docs/operations.md, deploy/iam.
 docs:
-    UPDATE_DOCS=1 cargo test --test contract operations_document
+    UPDATE_DOCS=1 cargo test --test contract -- operations_document iam_policies
 
 # GetService and CreateService next to a bare tonic handler.
 bench:

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod iam;
 mod lines;
 
 use std::collections::BTreeSet;
