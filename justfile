@@ -43,6 +43,15 @@ clients:
     cargo build --release
     bash tests/clients/run.sh target/release/proton-gateway
 
+# Image, charts, overlays, rules, dashboard: all of deploy/, without a cluster.
+deploy:
+    cargo build
+    bash tests/deploy/run.sh target/debug/proton-gateway
+
+# How large the image is.
+image-size:
+    bash deploy/image/measure.sh
+
 # The whole gate, as it runs on a clean clone.
 ci:
     bash .ci/run
