@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 use proton_gateway::api::{DESCRIPTORS, Idempotency, Operation, RPCS, waits};
@@ -70,11 +71,12 @@ fn passes(operation: Operation) -> Passes {
             }
         }
     }
-    let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
+    static POOL: LazyLock<DescriptorPool> =
+        LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
     let request = format!("proton.v1.{}Request", operation.name());
     let mut found = Passes::default();
     if !reads(operation) {
-        collect(&pool.get_message_by_name(&request).unwrap(), &mut found);
+        collect(&POOL.get_message_by_name(&request).unwrap(), &mut found);
     }
     found
 }

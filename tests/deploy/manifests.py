@@ -126,7 +126,8 @@ def files_of(spec, container, config):
     for path in re.findall(r'"(?:unix:)?(/(?:etc|var|run)/[^"]+)"', config):
         if "/" not in path.lstrip("/"):
             continue
-        mount = next((it for it in mounts if path == it or path.startswith(it + "/")), None)
+        # On a volume, or a folder that volumes are mounted in.
+        mount = next((it for it in mounts if f"{path}/".startswith(f"{it}/") or it.startswith(f"{path}/")), None)
         # A claim for claims of a set is no volume of the pod itself.
         found[path] = mount and (mounts[mount], volumes.get(mounts[mount]["name"], {}))
     # No paths: where a claim of a token stands.

@@ -86,7 +86,7 @@
 {{- $_ := set $config "upstream" "engine" }}
 {{- $_ := set $config "region" .Values.engine.region }}
 {{- $_ := set $config "account-id" .Values.engine.accountId }}
-{{- $_ := set $config "buckets-dir" "/var/lib/proton-gateway/buckets" }}
+{{- $_ := set $config "buckets-dir" (ternary "/etc/proton-gateway/buckets" "/var/lib/proton-gateway/buckets" (gt (len .Values.engine.buckets) 0)) }}
 {{- end }}
 {{- if .Values.resumeToken.secretName }}
 {{- $_ := set $config "resume-token-key-file" "/etc/proton-gateway/resume/resume-token.key" }}

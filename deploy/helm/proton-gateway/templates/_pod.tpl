@@ -127,6 +127,11 @@ spec:
         - {name: config, mountPath: /etc/proton-gateway/config, readOnly: true}
         - {name: state, mountPath: /var/lib/proton-gateway}
         - {name: tmp, mountPath: /tmp}
+        {{- if not $forward }}
+        {{- range $index, $bucket := .Values.engine.buckets }}
+        - {name: bucket-{{ $index }}, mountPath: /etc/proton-gateway/buckets/{{ $bucket.name }}, readOnly: true}
+        {{- end }}
+        {{- end }}
         {{- if $tls }}
         - {name: tls, mountPath: /etc/proton-gateway/tls, readOnly: true}
         {{- end }}
@@ -164,6 +169,19 @@ spec:
     - name: state
       persistentVolumeClaim:
         claimName: {{ .Values.persistence.existingClaim }}
+    {{- end }}
+    {{- if not $forward }}
+    {{- range $index, $bucket := .Values.engine.buckets }}
+    - name: bucket-{{ $index }}
+      {{- if $bucket.configMap }}
+      configMap:
+        name: {{ $bucket.configMap }}
+      {{- else }}
+      persistentVolumeClaim:
+        claimName: {{ $bucket.existingClaim }}
+        readOnly: true
+      {{- end }}
+    {{- end }}
     {{- end }}
     {{- if $tls }}
     - name: tls
