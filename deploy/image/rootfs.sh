@@ -9,7 +9,8 @@ root=${2:?usage: rootfs.sh BINARY FOLDER}
 user=65532
 
 mkdir -p "$root"/{etc/ssl/certs,etc/proton-gateway,usr/local/bin,run/proton-gateway,var/lib/proton-gateway}
-mkdir -p -m 1777 "$root/tmp"
+mkdir -p "$root/tmp"
+chmod 1777 "$root/tmp"
 install -m 0755 "$binary" "$root/usr/local/bin/proton-gateway"
 
 # "libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x…)", and the loader by its path alone. Where the
