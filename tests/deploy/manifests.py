@@ -223,6 +223,11 @@ with checks.that("chart: with nothing said, doors have TLS, callers are known, a
     same(config["authentication"]["methods"], ["jwt"])
     same(config["admin-listen"], "127.0.0.1:9464")
     assert "insecure" not in config
+with checks.that("chart: where the admin page is open, doors keep TLS, and callers are known"):
+    config = tomllib.loads(gateway_of(rendered["everything"])[2])
+    same(config["admin-listen"], "0.0.0.0:9464")
+    same(config["tls"]["client-certificates"], "required")
+    same(config["authentication"]["methods"], ["jwt", "access-key"])
 with checks.that("chart: many pods that forward are scaled, spread, and not all evicted at once"):
     [workload] = of(rendered["central"], "Deployment")
     assert "replicas" not in workload["spec"]
