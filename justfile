@@ -17,7 +17,8 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     npx --yes @bufbuild/buf lint
 
-# Write anew what is checked in and follows from the code: docs/operations.md, clients/service-config.json.
+# Write anew what is checked in and follows from the code: docs/operations.md, docs/configuration.md,
+# clients/service-config.json, deploy/iam.
 docs:
     UPDATE_DOCS=1 cargo test --test contract
 
@@ -47,6 +48,15 @@ clients:
     cargo build --release
     bash tests/clients/run.sh target/release/proton-gateway
     bash clients/run.sh target/release/proton-gateway
+
+# Image, charts, overlays, rules, dashboard: all of deploy/, without a cluster.
+deploy:
+    cargo build
+    bash tests/deploy/run.sh target/debug/proton-gateway
+
+# How large the image is.
+image-size:
+    bash deploy/image/measure.sh
 
 # The whole gate, as it runs on a clean clone.
 ci:

@@ -1,4 +1,5 @@
-//! The command line's own client: waits, deploys and looks for people and their scripts.
+//! The command line's own client: waits, deploys, looks, and asks whether a gateway serves, for people
+//! and their scripts.
 //!
 //! A stream that ends before its wait, or breaks, is gone on with by its resume token. A gateway
 //! that does not know the token is asked anew, about what has been begun.
@@ -6,6 +7,7 @@
 mod credential;
 mod endpoint;
 mod failure;
+mod health;
 mod report;
 mod status;
 mod target;
@@ -24,6 +26,7 @@ use self::credential::Credential;
 pub use self::endpoint::Reach;
 pub use self::failure::{Failure, USAGE};
 use self::failure::{pause, said, token_refused};
+pub use self::health::{Health, health};
 use self::report::{Output, Reporter};
 pub use self::status::{StatusCommand, status};
 pub use self::target::{DeployTarget, WaitTarget};

@@ -9,7 +9,8 @@ use proton_gateway::auth::policy::check::PolicyCommand;
 use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command::{self, TokenCommand};
 use proton_gateway::client::{
-    self, DeployTarget, Failure, Following, Key, StatusCommand, TopCommand, USAGE, WaitTarget,
+    self, DeployTarget, Failure, Following, Health, Key, StatusCommand, TopCommand, USAGE,
+    WaitTarget,
 };
 use proton_gateway::config::{Config, Options};
 use proton_gateway::program::{self, Source};
@@ -68,6 +69,9 @@ enum Command {
     Status(StatusCommand),
     /// Show what a running gateway does at the moment: calls, limits, streams, deployments
     Top(TopCommand),
+    /// Ask a running gateway whether it serves; exit status 0 if it does, 1 if not. Its admin page
+    /// is asked, where --admin-listen says, or with --address the health service of a gRPC door
+    Health(Health),
     /// Ask what the policies say, without a running gateway
     Policy {
         #[command(subcommand)]
@@ -110,6 +114,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::Policy { command }) => return Ok(command.run(config)),
         Some(Command::Token { command }) => command::run(&command)?,
         Some(Command::Schema { command }) => schema::run(&command)?,
+        Some(Command::Health(asked)) => return client::health(&asked, source.given.admin_listen),
         Some(Command::Wait { target, following }) => return client::wait(target, &following),
         Some(Command::Deploy {
             target,
