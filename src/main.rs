@@ -10,6 +10,7 @@ use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command::{self, TokenCommand};
 use proton_gateway::client::{self, DeployTarget, Failure, Following, Key, USAGE, WaitTarget};
 use proton_gateway::config::{Config, Options};
+use proton_gateway::moves::{BackupCommand, ExportCommand, ImportCommand, RestoreCommand};
 use proton_gateway::program;
 
 /// A gRPC gateway over the AWS Proton API, with an embedded, durable, Proton-compatible engine.
@@ -61,6 +62,17 @@ enum Command {
         #[command(flatten)]
         following: Following,
     },
+    /// Copy the store into one file, also while a gateway runs on it; exit status 0 once the copy is
+    /// checked and on disk, 1 if there is none
+    Backup(BackupCommand),
+    /// Put a backup into a state directory that holds no store yet; exit status 0 or 1
+    Restore(RestoreCommand),
+    /// Write everything as plain files for people and for Git, also while a gateway runs; exit
+    /// status 0 or 1
+    Export(ExportCommand),
+    /// Take plain files, or saved answers of AWS Proton, into a state directory that holds nothing
+    /// yet; exit status 0, or 1 with nothing changed
+    Import(ImportCommand),
     /// Ask what the policies say, without a running gateway
     Policy {
         #[command(subcommand)]
@@ -96,6 +108,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::CheckConfig) => check(&config()?)?,
         Some(Command::Policy { command }) => return Ok(command.run(config)),
         Some(Command::Token { command }) => command::run(&command)?,
+        Some(Command::Backup(command)) => command.run(&config()?)?,
+        Some(Command::Restore(command)) => command.run(&config()?)?,
+        Some(Command::Export(command)) => command.run(&config()?)?,
+        Some(Command::Import(command)) => command.run(&config()?)?,
         Some(Command::Wait { target, following }) => return client::wait(target, &following),
         Some(Command::Deploy {
             target,

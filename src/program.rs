@@ -21,6 +21,8 @@ use crate::server::{self, DRAIN, Listener, Server, Shutdown};
 use crate::telemetry::{self, Metrics};
 use crate::waits::{self, Key, Waits};
 
+pub use self::backend::{LEDGER_DIR, settings};
+
 /// How long after the listeners' drain the other parts may take to end.
 const MARGIN: Duration = Duration::from_secs(1);
 

@@ -22,7 +22,7 @@ use crate::retries::Retries;
 use crate::telemetry::Metrics;
 
 /// Where the idempotency keys of forwarded calls are kept if no folder is given.
-const LEDGER_DIR: &str = "./proton-ledger";
+pub const LEDGER_DIR: &str = "./proton-ledger";
 /// How often the database's file is looked for.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -170,16 +170,20 @@ async fn forwarding(config: &Config, metrics: &Metrics) -> Aws {
         .giving_up_after(config.retry.attempt_timeout.0)
 }
 
-fn embedded(config: &Config, own: &EngineConfig, store: Store, parts: &mut Parts) -> Engine {
-    let settings = engine::Settings {
+/// What the engine is told of the configuration.
+pub fn settings(config: &Config, own: &EngineConfig) -> engine::Settings {
+    engine::Settings {
         region: config.arn_region().to_owned(),
         account_id: own.account_id.clone(),
         step: own.simulated_step.0,
         self_managed_timeout: own.self_managed_timeout.0,
         buckets: Buckets::in_folder(&own.buckets_dir),
         quotas: engine::Quotas::default(),
-    };
-    let engine = Engine::new(store, Arc::new(SystemClock), settings);
+    }
+}
+
+fn embedded(config: &Config, own: &EngineConfig, store: Store, parts: &mut Parts) -> Engine {
+    let engine = Engine::new(store, Arc::new(SystemClock), settings(config, own));
     tracing::info!(
         state_dir = %own.state_dir.display(),
         provisioner = "simulated",

@@ -1,0 +1,1 @@
+//! What AWS Proton's command line has printed, as what a store is to hold.
