@@ -10,7 +10,7 @@ use super::report::Report;
 use crate::backend::engine::Settings;
 use crate::backend::engine::context::Context;
 use crate::backend::engine::portable::holdings::Holdings;
-use crate::backend::engine::portable::{Problems, export, import};
+use crate::backend::engine::portable::{Problems, export, import, saved};
 use crate::backend::engine::store::{Snapshot, Store};
 use crate::client::Failure;
 use crate::config::Config;
@@ -35,6 +35,9 @@ pub struct ImportCommand {
     /// What the folder holds
     #[arg(long, value_enum, default_value = "export", value_name = "FORM")]
     from: Form,
+    /// With --from aws: a folder of bundles, named after templates and versions
+    #[arg(long, value_name = "FOLDER")]
+    bundles: Option<PathBuf>,
     /// Say what would be taken, and change nothing
     #[arg(long)]
     check: bool,
@@ -85,9 +88,20 @@ impl ImportCommand {
         let (settings, state) = engine(config)?;
         let report = Report::new(self.quiet, "reading");
         let problems = Problems::default();
-        let holdings = match self.from {
-            Form::Export => import::read(&self.folder, &settings, &problems)?,
-            Form::Aws => return Err("not yet".to_owned().into()),
+        let (holdings, remarks) = match self.from {
+            Form::Export if self.bundles.is_some() => {
+                let text = "--bundles goes with --from aws; an export has its own".to_owned();
+                return Err(Failure::Usage(text));
+            }
+            Form::Export => (
+                import::read(&self.folder, &settings, &problems)?,
+                Vec::new(),
+            ),
+            Form::Aws => {
+                let bundles = self.bundles.as_deref();
+                let saved = saved::read(&self.folder, bundles, &settings, &problems)?;
+                (saved.holdings, saved.remarks)
+            }
         };
         refuse(problems)?;
         let counts = holdings.counts();
@@ -104,6 +118,12 @@ impl ImportCommand {
         });
         for (kind, count) in &counts {
             report.line(format!("  {count} {kind}"));
+        }
+        if !remarks.is_empty() {
+            report.line("what was not saved, and what that means:");
+        }
+        for remark in remarks {
+            report.line(format!("  {}: {}", remark.subject, remark.text));
         }
         Ok(())
     }

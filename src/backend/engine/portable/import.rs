@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::document::{Document, Field};
+use super::document::Field;
 use super::holdings::{Found, Holdings, Packed, digest_of};
 use super::places::Placed;
 use super::problem::{Place, Problems};
