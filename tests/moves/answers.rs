@@ -58,6 +58,47 @@ async fn listed(engine: &Engine, operation: Operation, request: Value) -> Vec<Va
     }
 }
 
+/// The answer with all its pages.
+async fn whole(engine: &Engine, operation: Operation, request: Request) -> Result<Value, String> {
+    let mut next = request.to_json();
+    let mut answer = ask(engine, request).await?;
+    while let Some(token) = answer
+        .as_object_mut()
+        .and_then(|it| it.shift_remove("nextToken"))
+    {
+        if token.as_str().is_none_or(str::is_empty) {
+            break;
+        }
+        next["nextToken"] = token;
+        let request = Request::from_json(operation, next.clone()).unwrap();
+        let Value::Object(page) = ask(engine, request).await? else {
+            panic!("no object")
+        };
+        for (name, value) in page {
+            match (answer.get_mut(&name), value) {
+                (Some(Value::Array(items)), Value::Array(more)) => items.extend(more),
+                (_, other) => answer[name.as_str()] = other,
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// The good answer to a question.
+#[track_caller]
+pub fn of<'a>(answers: &'a Answers, operation: &str, request: Value) -> &'a Value {
+    let same = |question: &str| {
+        let (name, asked) = question.split_once(' ').unwrap();
+        name == operation && serde_json::from_str::<Value>(asked).unwrap() == request
+    };
+    let found = answers.iter().find(|(question, _)| same(question));
+    found
+        .unwrap_or_else(|| panic!("nobody asked {operation} {request}"))
+        .1
+        .as_ref()
+        .unwrap()
+}
+
 /// Ways to name everything that there is, with what else a question may need.
 pub async fn subjects(engine: &Engine) -> Vec<Value> {
     use Operation as Op;
@@ -138,6 +179,7 @@ pub async fn subjects(engine: &Engine) -> Vec<Value> {
             subjects.push(json!({
                 "name": name, "environmentName": name, "serviceName": name,
                 "componentName": name, "templateName": name, "templateType": kind,
+                "templateVersion": "1",
             }));
         }
         subjects.push(json!({"environmentName": name}));
@@ -163,7 +205,7 @@ pub async fn about(engine: &Engine, subjects: &[Value]) -> Answers {
                 continue;
             }
             let question = format!("{} {}", operation.name(), request.to_json());
-            answers.insert(question, ask(engine, request).await);
+            answers.insert(question, whole(engine, operation, request).await);
         }
     }
     answers

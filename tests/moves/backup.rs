@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use proton_gateway::api::pb;
+use serde_json::json;
 
 use crate::support::{Backend, World};
 use crate::{answers, done, engine_on, populated, refused, service_fixtures, shown};
@@ -48,18 +49,15 @@ async fn what_was_under_way_at_a_backup_goes_on_where_it_is_restored() {
     world.settle().await;
     engine.settle().await.unwrap();
     let there = answers::all(&engine).await;
-    let fresh = there.get(r#"GetService {"name":"fresh"}"#).unwrap();
-    assert_eq!(
-        fresh.as_ref().unwrap()["service"]["status"],
-        "CREATE_IN_PROGRESS"
-    );
+    let fresh = answers::of(&there, "GetService", json!({"name": "fresh"}));
+    assert_eq!(fresh["service"]["status"], "CREATE_IN_PROGRESS");
     for _ in 0..5 {
         world.step().await;
         engine.settle().await.unwrap();
     }
     let there = answers::all(&engine).await;
-    let fresh = there.get(r#"GetService {"name":"fresh"}"#).unwrap();
-    assert_eq!(fresh.as_ref().unwrap()["service"]["status"], "ACTIVE");
+    let fresh = answers::of(&there, "GetService", json!({"name": "fresh"}));
+    assert_eq!(fresh["service"]["status"], "ACTIVE");
 }
 
 /// Writes template after template until told to stop; says how many are durable.
@@ -156,11 +154,8 @@ async fn a_backup_under_load_is_the_store_of_one_moment() {
     world.clock.advance(crate::support::STEP);
     engine.settle().await.unwrap();
     let ended = answers::all(&engine).await;
-    let environment = ended.get(r#"GetEnvironment {"name":"load-0-0"}"#).unwrap();
-    assert_eq!(
-        environment.as_ref().unwrap()["environment"]["deploymentStatus"],
-        "SUCCEEDED"
-    );
+    let environment = answers::of(&ended, "GetEnvironment", json!({"name": "load-0-0"}));
+    assert_eq!(environment["environment"]["deploymentStatus"], "SUCCEEDED");
 }
 
 async fn small() -> (World, tempfile::TempDir) {

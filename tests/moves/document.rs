@@ -10,7 +10,7 @@ use crate::{answers, done, populated, saved, shown};
 fn commands(text: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     let mut inside = false;
-    for line in text.lines() {
+    for line in text.lines().map(str::trim_start) {
         match line {
             "```console" => inside = true,
             "```" => inside = false,
@@ -57,13 +57,14 @@ async fn every_command_of_the_document_can_be_run() {
     saved::save(&here.join("saved"), &answers::all(&world.engine).await);
     fs::create_dir(here.join("bundles")).unwrap();
 
-    let program = Path::new(env!("CARGO_BIN_EXE_proton-gateway")).parent().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_proton-gateway"))
+        .parent()
+        .unwrap();
     // Ports that are free, whatever the document's are.
     let door = "http://$(sed 's/.*\"aws\":\"\\([^\"]*\\)\".*/\\1/' ready.json)";
     let script = commands.join("\n").replace("http://127.0.0.1:8787", door);
-    let script = format!(
-        "set -euo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n{script}\n"
-    );
+    let script =
+        format!("set -euo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n{script}\n");
     fs::write(here.join("script"), &script).unwrap();
     let path = format!("{}:{}", shown(program), std::env::var("PATH").unwrap());
     let output = Command::new("bash")

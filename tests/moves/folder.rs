@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::{answers, done, engine_on, populated, refused, shown};
 
 /// All files of a folder, by their paths in it.
@@ -94,29 +96,22 @@ async fn what_was_under_way_goes_on_after_an_import() {
         engine.settle().await.unwrap();
     }
     let there = answers::all(&engine).await;
-    let status = |question: &str, path: &str| {
-        there[question]
-            .as_ref()
-            .unwrap()
-            .pointer(path)
-            .unwrap()
-            .clone()
-    };
+    let of = |operation: &str, request| answers::of(&there, operation, request).clone();
+    let named = |name: &str| json!({ "name": name });
     assert_eq!(
-        status(r#"GetService {"name":"fresh"}"#, "/service/status"),
+        of("GetService", named("fresh"))["service"]["status"],
         "ACTIVE"
     );
-    let cancelled = status(
-        r#"GetEnvironment {"name":"test"}"#,
-        "/environment/deploymentStatus",
-    );
-    assert_eq!(cancelled, "CANCELLED");
+    let cancelled = of("GetEnvironment", named("test"));
+    assert_eq!(cancelled["environment"]["deploymentStatus"], "CANCELLED");
     // Nobody has reported on it.
-    let local = status(r#"GetService {"name":"local"}"#, "/service/status");
-    assert_eq!(local, "CREATE_FAILED");
-    let version =
-        r#"GetServiceTemplateVersion {"templateName":"job","majorVersion":"1","minorVersion":"1"}"#;
-    assert_eq!(status(version, "/serviceTemplateVersion/status"), "DRAFT");
+    assert_eq!(
+        of("GetService", named("local"))["service"]["status"],
+        "CREATE_FAILED"
+    );
+    let which = json!({"templateName": "job", "majorVersion": "1", "minorVersion": "1"});
+    let version = of("GetServiceTemplateVersion", which);
+    assert_eq!(version["serviceTemplateVersion"]["status"], "DRAFT");
 }
 
 #[tokio::test]

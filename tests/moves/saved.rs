@@ -243,13 +243,16 @@ async fn what_is_missing_is_filled_from_lists_and_told_with_what_it_prevents() {
     }
     let engine = engine_on(&state, &world);
     let there = answers::all(&engine).await;
-    let of = |question: &str| there[question].as_ref().unwrap().clone();
-    let instance = of(r#"GetServiceInstance {"serviceName":"shop","name":"eu"}"#);
+    let of = |operation: &str, request| answers::of(&there, operation, request).clone();
+    let instance = of(
+        "GetServiceInstance",
+        json!({"serviceName": "shop", "name": "eu"}),
+    );
     assert_eq!(instance["serviceInstance"]["spec"], SERVICE_SPEC);
-    let outputs =
-        of(r#"ListServiceInstanceOutputs {"serviceInstanceName":"eu","serviceName":"shop"}"#);
+    let which = json!({"serviceName": "shop", "serviceInstanceName": "eu"});
+    let outputs = of("ListServiceInstanceOutputs", which);
     assert_eq!(outputs["outputs"][0]["key"], "Url");
-    let template = of(r#"GetServiceTemplate {"name":"web"}"#);
+    let template = of("GetServiceTemplate", json!({"name": "web"}));
     assert_eq!(template["serviceTemplate"]["recommendedVersion"], "1.3");
 }
 
@@ -285,7 +288,7 @@ async fn a_pipeline_goes_on_with_what_was_taken_over() {
     world.clock.advance(crate::support::STEP);
     engine.settle().await.unwrap();
     let there = answers::all(&engine).await;
-    let service = there[r#"GetService {"name":"shop"}"#].as_ref().unwrap();
+    let service = answers::of(&there, "GetService", json!({"name": "shop"}));
     assert!(
         service["service"]["spec"]
             .as_str()

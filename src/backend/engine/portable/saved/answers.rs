@@ -113,8 +113,13 @@ impl Known {
     pub fn message<M: FromJson + ToJson + Default>(&self, problems: &Problems) -> M {
         let place = Place::whole(&self.file, problems).member(&self.field);
         let mut good = Map::new();
+        // Some messages cannot be read without their lists.
+        let lists = self.members.iter().filter(|(_, value)| value.is_array());
+        let lists = lists.map(|(name, _)| (name.clone(), Value::Array(Vec::new())));
+        let lists: Map<String, Value> = lists.collect();
         for (name, value) in &self.members {
-            let alone = Map::from_iter([(name.clone(), value.clone())]);
+            let mut alone = lists.clone();
+            alone.insert(name.clone(), value.clone());
             match M::from_json(alone.into(), &At::root()) {
                 Ok(message) => {
                     let named = message.to_json(View::Plain).get(name).is_some();
@@ -255,9 +260,16 @@ impl Answers {
     ) {
         let place = Place::whole(file, problems).member(field);
         times(&mut value, &place);
-        let Value::Object(members) = value else {
+        let Value::Object(mut members) = value else {
             return place.wrong("must be an object");
         };
+        if kind == Kind::ServiceVersion && !full {
+            // Lists leave it out.
+            let none = || Value::Array(Vec::new());
+            members
+                .entry("compatibleEnvironmentTemplates")
+                .or_insert_with(none);
+        }
         let Some(name) = name(kind, &members, &place) else {
             return;
         };
@@ -343,7 +355,7 @@ fn account(members: &Map<String, Value>, settings: &Settings, place: &Place<'_>)
 }
 
 /// Takes what another answer says of the same resource.
-fn merge(known: &mut Known, found: Known, place: &Place<'_>) {
+fn merge(known: &mut Known, mut found: Known, place: &Place<'_>) {
     // What two answers cannot differ in, if they are about the same resource.
     let fixed = ["arn", "createdAt", "templateName"];
     for (name, value) in &found.members {
@@ -355,6 +367,20 @@ fn merge(known: &mut Known, found: Known, place: &Place<'_>) {
             place
                 .member(name)
                 .wrong(format!("differs from what {} says", known.file));
+        }
+    }
+    let list = "compatibleEnvironmentTemplates";
+    if known.full != found.full {
+        for it in [&mut *known, &mut found] {
+            if !it.full
+                && it
+                    .members
+                    .get(list)
+                    .and_then(Value::as_array)
+                    .is_some_and(Vec::is_empty)
+            {
+                it.members.shift_remove(list);
+            }
         }
     }
     let less = if found.full && !known.full {
