@@ -17,6 +17,7 @@ pub mod etag;
 pub mod gateway;
 pub mod ledger;
 pub mod limits;
+pub mod moves;
 pub mod pages;
 pub mod pipeline;
 pub mod program;

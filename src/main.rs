@@ -13,6 +13,7 @@ use proton_gateway::client::{
     WaitTarget,
 };
 use proton_gateway::config::{Config, Options};
+use proton_gateway::moves::{BackupCommand, ExportCommand, ImportCommand, RestoreCommand};
 use proton_gateway::program::{self, Source};
 use proton_gateway::schema::{self, SchemaCommand};
 
@@ -72,6 +73,17 @@ enum Command {
     /// Ask a running gateway whether it serves; exit status 0 if it does, 1 if not. Its admin page
     /// is asked, where --admin-listen says, or with --address the health service of a gRPC door
     Health(Health),
+    /// Copy the store into one file, also while a gateway runs on it; exit status 0 once the copy is
+    /// checked and on disk, 1 if there is none
+    Backup(BackupCommand),
+    /// Put a backup into a state directory that holds no store yet; exit status 0 or 1
+    Restore(RestoreCommand),
+    /// Write everything as plain files for people and for Git, also while a gateway runs; exit
+    /// status 0 or 1
+    Export(ExportCommand),
+    /// Take plain files, or saved answers of AWS Proton, into a state directory that holds nothing
+    /// yet; exit status 0, or 1 with nothing changed
+    Import(ImportCommand),
     /// Ask what the policies say, without a running gateway
     Policy {
         #[command(subcommand)]
@@ -115,6 +127,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::Token { command }) => command::run(&command)?,
         Some(Command::Schema { command }) => schema::run(&command)?,
         Some(Command::Health(asked)) => return client::health(&asked, source.given.admin_listen),
+        Some(Command::Backup(command)) => command.run(&config()?)?,
+        Some(Command::Restore(command)) => command.run(&config()?)?,
+        Some(Command::Export(command)) => command.run(&config()?)?,
+        Some(Command::Import(command)) => command.run(&config()?)?,
         Some(Command::Wait { target, following }) => return client::wait(target, &following),
         Some(Command::Deploy {
             target,

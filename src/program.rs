@@ -31,6 +31,8 @@ use crate::server::{self, Listener, Server, Shutdown};
 use crate::telemetry::{self, Dials};
 use crate::waits::{self, Key, Waits};
 
+pub use self::backend::{LEDGER_DIR, settings};
+
 /// How long after the listeners' drain the other parts may take to end.
 const MARGIN: Duration = Duration::from_secs(1);
 

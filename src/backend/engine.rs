@@ -15,6 +15,7 @@ pub mod environment_template;
 mod examinations;
 mod idempotency;
 mod paging;
+pub mod portable;
 pub mod provision;
 mod registration;
 pub mod registry;

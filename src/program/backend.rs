@@ -22,7 +22,7 @@ use crate::retries::Retries;
 use crate::telemetry::Metrics;
 
 /// Where the idempotency keys of forwarded calls are kept if no folder is given.
-const LEDGER_DIR: &str = "./proton-ledger";
+pub const LEDGER_DIR: &str = "./proton-ledger";
 /// How often it is looked what there is in the store.
 const MEASURE: Duration = Duration::from_secs(15);
 /// How often the database's file is looked for.
@@ -221,6 +221,18 @@ async fn forwarding(config: &Config, metrics: &Metrics) -> Aws {
         .measured_by(metrics.clone())
 }
 
+/// What the engine is told of the configuration.
+pub fn settings(config: &Config, own: &EngineConfig) -> engine::Settings {
+    engine::Settings {
+        region: config.arn_region().to_owned(),
+        account_id: own.account_id.clone(),
+        step: own.simulated_step.0,
+        self_managed_timeout: own.self_managed_timeout.0,
+        buckets: Buckets::in_folder(&own.buckets_dir),
+        quotas: engine::Quotas::default(),
+    }
+}
+
 fn embedded(
     config: &Config,
     own: &EngineConfig,
@@ -228,15 +240,8 @@ fn embedded(
     parts: &mut Parts,
     metrics: &Metrics,
 ) -> Engine {
-    let settings = engine::Settings {
-        region: config.arn_region().to_owned(),
-        account_id: own.account_id.clone(),
-        step: own.simulated_step.0,
-        self_managed_timeout: own.self_managed_timeout.0,
-        buckets: Buckets::in_folder(&own.buckets_dir),
-        quotas: engine::Quotas::default(),
-    };
-    let engine = Engine::new(store, Arc::new(SystemClock), settings).measured_by(metrics.clone());
+    let engine = Engine::new(store, Arc::new(SystemClock), settings(config, own))
+        .measured_by(metrics.clone());
     tracing::info!(
         state_dir = %own.state_dir.display(),
         provisioner = "simulated",

@@ -31,7 +31,7 @@ const CANCELLED: &str = "User initiated cancellation.";
 /// Deployments that are remembered for one target; the oldest go first.
 const HISTORY: u64 = 100;
 /// How long the deployments of a deleted resource are remembered.
-const REMEMBERED_MILLIS: i64 = 30 * 24 * 3600 * 1000;
+pub(super) const REMEMBERED_MILLIS: i64 = 30 * 24 * 3600 * 1000;
 
 /// What is deployed, as the tail of its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -517,7 +517,7 @@ impl Task {
     }
 }
 
-fn subject(deployment_id: &str) -> String {
+pub(super) fn subject(deployment_id: &str) -> String {
     format!("deployment/{deployment_id}")
 }
 

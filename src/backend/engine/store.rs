@@ -8,9 +8,11 @@
 //! nothing from its neighbours, and nobody is answered before the commit is on disk. Reads run on
 //! connections of their own and are never blocked by the writer.
 
+pub mod copy;
 mod directory;
 pub mod ledger;
 mod schema;
+mod snapshot;
 mod transaction;
 mod version;
 mod writer;
@@ -26,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::watched;
 pub use directory::OpenError;
+pub use snapshot::Snapshot;
 pub use transaction::{Record, Task, Transaction};
 pub use version::Version;
 

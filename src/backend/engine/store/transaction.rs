@@ -283,6 +283,15 @@ impl<'a> Transaction<'a> {
         Ok(found)
     }
 
+    /// Whether nothing was stored yet; secrets of the store itself do not count.
+    pub fn is_empty(&self) -> Result<bool> {
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM record) AND NOT EXISTS (SELECT 1 FROM task)
+                   AND NOT EXISTS (SELECT 1 FROM bundle) AND NOT EXISTS (SELECT 1 FROM ledger)";
+        self.connection
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(|error| fault(&error))
+    }
+
     /// How many records have a key that begins with `prefix`.
     pub fn count<R: Record>(&self, prefix: &str) -> Result<u64> {
         self.connection
