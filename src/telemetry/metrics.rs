@@ -490,7 +490,7 @@ impl Metrics {
 
     /// Sends what there is for the last time. Blocks.
     pub(super) fn end(&self) -> bool {
-        self.0.provider.shutdown().is_ok()
+        self.0.provider.force_flush().is_ok()
     }
 }
 

@@ -31,6 +31,8 @@ use crate::config::telemetry::TelemetryConfig;
 
 /// How often it is said that something is lost.
 const REMINDER: Duration = Duration::from_secs(60);
+/// How much longer than an export the end may take.
+const MARGIN: Duration = Duration::from_secs(1);
 /// The most spans in one export.
 const BATCH: usize = 512;
 
@@ -122,14 +124,20 @@ pub fn open(config: &TelemetryConfig) -> Result<(Telemetry, Option<Sender>), Str
 impl Sender {
     /// Sends what is left, if that does not take too long.
     pub async fn end(self) {
-        let patience = self.patience;
-        let sending = tokio::task::spawn_blocking(move || {
-            let traces = self.traces.shutdown_with_timeout(patience).is_ok();
-            self.metrics.is_none_or(|metrics| metrics.end()) && traces
-        });
+        let Self {
+            traces,
+            metrics,
+            patience,
+        } = self;
+        let patience = patience + MARGIN;
+        let traces = move || traces.shutdown_with_timeout(patience).is_ok();
+        let traces = tokio::task::spawn_blocking(traces);
+        let metrics = move || metrics.is_none_or(|metrics| metrics.end());
+        let metrics = tokio::task::spawn_blocking(metrics);
+        let both = futures_util::future::join(traces, metrics);
         // A thread that still sends is left behind.
-        let sent = tokio::time::timeout(patience, sending).await;
-        if !matches!(sent, Ok(Ok(true))) {
+        let sent = tokio::time::timeout(patience, both).await;
+        if !matches!(sent, Ok((Ok(true), Ok(true)))) {
             tracing::warn!("the last traces and metrics did not reach the collector");
         }
     }

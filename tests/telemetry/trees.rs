@@ -60,7 +60,7 @@ impl World {
             ..CacheConfig::default()
         };
         let cache = Cache::new(&config, Coherence::observed(), metrics.clone()).unwrap();
-        let limits = "read = { rate = \"1000/s\", burst = 4 }";
+        let limits = "read = { rate = \"1/h\", burst = 4 }";
         let guards = Guards {
             limiter: Limiter::new(&toml::from_str(limits).unwrap(), metrics.clone()),
             ..Guards::default()

@@ -139,7 +139,7 @@ async fn each_attempt_has_a_span_and_the_upstream_is_told_of_it() {
     let texts = |key| said(key).map(Option::unwrap_or_default).collect::<Vec<_>>();
     assert_eq!(texts("proton.attempt"), ["1", "2"]);
     assert_eq!(texts("aws.request_id"), ["aws-1", "aws-2"]);
-    assert_eq!(texts("error.type"), ["UPSTREAM_THROTTLED", ""]);
+    assert_eq!(texts("error.type"), ["THROTTLED_BY_UPSTREAM", ""]);
     assert!(
         attempts
             .iter()
@@ -157,7 +157,7 @@ async fn each_attempt_has_a_span_and_the_upstream_is_told_of_it() {
     let page = world.telemetry.metrics.page().unwrap();
     for labels in [
         r#"rpc_method="Proton/CreateServiceInstance",rpc_system_name="aws-api""#,
-        r#"error_type="UPSTREAM_THROTTLED",rpc_method="Proton/CreateServiceInstance",rpc_system_name="aws-api""#,
+        r#"error_type="THROTTLED_BY_UPSTREAM",rpc_method="Proton/CreateServiceInstance",rpc_system_name="aws-api""#,
     ] {
         let count = format!("rpc_client_call_duration_seconds_count{{{labels}}} 1");
         assert!(page.contains(&count), "{count}\n{page}");
