@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod configuration;
+mod errors;
 mod iam;
 mod lines;
 mod schema;
