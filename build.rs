@@ -4,13 +4,15 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// Everything that reflection serves. The health service is not of our making and stands apart.
+/// Everything that reflection serves. The health service and the details of errors are not of our
+/// making and stand apart.
 const FILES: &[&str] = &[
     "proton/v1/proton.proto",
     "proton/v1/waits.proto",
     "proton/v1/pages.proto",
     "proton/gateway/v1/gateway.proto",
     "grpc/health/v1/health.proto",
+    "google/rpc/error_details.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,8 +20,38 @@ fn main() -> Result<(), Box<dyn Error>> {
     for input in ["proto", "proto-grpc", "examples"] {
         println!("cargo::rerun-if-changed={input}");
     }
-    proton_codegen::generate(&[Path::new("proto"), Path::new("proto-grpc")], FILES, &out)?;
+    let roots = [Path::new("proto"), Path::new("proto-grpc")];
+    proton_codegen::generate(&roots, FILES, &out)?;
+    list_protos(&roots, &out)?;
     pack_examples(Path::new("examples"), &out)
+}
+
+/// Lists the `.proto` files below `roots` by the paths that imports name, for `include!`.
+fn list_protos(roots: &[&Path], out: &Path) -> Result<(), Box<dyn Error>> {
+    let mut files = Vec::new();
+    for root in roots {
+        let mut folders = vec![root.to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|kind| kind == "proto") {
+                    let names = path.strip_prefix(root)?.iter();
+                    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+                    files.push((names.join("/"), fs::canonicalize(&path)?));
+                }
+            }
+        }
+    }
+    files.sort();
+    let mut list = String::from("&[\n");
+    for (name, path) in files {
+        list.push_str(&format!("    ({name:?}, include_str!({path:?})),\n"));
+    }
+    list.push_str("]\n");
+    fs::write(out.join("protos.rs"), list)?;
+    Ok(())
 }
 
 /// Packs each folder below `examples` that is a bundle, and lists them for `include!`.

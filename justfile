@@ -17,9 +17,10 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     npx --yes @bufbuild/buf lint
 
-# Write docs/operations.md anew from the contract.
+# Write anew what is checked in and follows from the code: docs/operations.md, docs/configuration.md,
+# clients/service-config.json, deploy/iam.
 docs:
-    UPDATE_DOCS=1 cargo test --test contract operations_document
+    UPDATE_DOCS=1 cargo test --test contract
 
 # GetService and CreateService next to a bare tonic handler.
 bench:
@@ -42,10 +43,20 @@ footprint:
     cargo build --release
     bash benches/footprint.sh target/release/proton-gateway
 
-# The real clients against the release binary.
+# The real clients, and the examples of clients, against the release binary.
 clients:
     cargo build --release
     bash tests/clients/run.sh target/release/proton-gateway
+    bash clients/run.sh target/release/proton-gateway
+
+# Image, charts, overlays, rules, dashboard: all of deploy/, without a cluster.
+deploy:
+    cargo build
+    bash tests/deploy/run.sh target/debug/proton-gateway
+
+# How large the image is.
+image-size:
+    bash deploy/image/measure.sh
 
 # The whole gate, as it runs on a clean clone.
 ci:

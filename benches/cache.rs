@@ -1,5 +1,5 @@
 //! What an answer costs that is kept, and one that has to be asked for: `cache [ROUNDS [PART]]`,
-//! where a part is `reads`, `pages`, `creations`, `forwarding` or `instructions`.
+//! where a part is `reads`, `pages`, `creations`, `forwarding`, `telemetry` or `instructions`.
 //!
 //! Next to the gateway stands a bare tonic handler that answers the same messages from memory. All
 //! are processes of their own and take turns, so that what else the machine does meets all of them;
@@ -8,6 +8,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+#[path = "../tests/telemetry/collector.rs"]
+mod collector;
 mod floor;
 mod measure;
 mod program;
@@ -75,6 +78,9 @@ fn main() {
         }
         if wanted("forwarding") {
             forwarding(&place, rounds).await;
+        }
+        if wanted("telemetry") {
+            telemetry(&place, rounds).await;
         }
         if wanted("instructions") {
             instructions(&place).await;
@@ -178,6 +184,29 @@ async fn forwarding(place: &Place, rounds: usize) {
             .await,
     ];
     compare("GetService through the SDK", &mut sides, READS, rounds).await;
+}
+
+/// What is kept, with no traces, and with a part of the calls traced. The collector is this process.
+async fn telemetry(place: &Place, rounds: usize) {
+    let (_collector, address) = collector::Collector::start().await;
+    let get = |caller: Caller| asks(caller, GET, named("s1"));
+    let traced = |ratio: &str| {
+        let endpoint = format!("endpoint = \"http://{address}\"");
+        format!("{CACHE}[telemetry]\n{endpoint}\nsample-ratio = {ratio}\n")
+    };
+    let unsampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let mut sides = vec![
+        place.gateway("off", CACHE, false, get).await,
+        place.gateway("not sampled", &traced("0"), false, get).await,
+        place
+            .gateway("not by its caller", &traced("0"), false, |caller| {
+                get(caller.saying("traceparent", unsampled))
+            })
+            .await,
+        place.gateway("1 %", &traced("0.01"), false, get).await,
+        place.gateway("100 %", &traced("1"), false, get).await,
+    ];
+    compare("GetService that is kept, traced", &mut sides, READS, rounds).await;
 }
 
 fn named(name: &str) -> Bytes {

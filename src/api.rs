@@ -45,6 +45,9 @@ pub mod health {
 /// The encoded descriptors, options included: what reflection serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// The `.proto` files behind [`DESCRIPTORS`]: (the path by which they are imported, text).
+pub static PROTOS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/protos.rs"));
+
 /// The table of operations as it must stand in `docs/operations.md`.
 pub const OPERATIONS_DOCUMENT: &str = include_str!(concat!(env!("OUT_DIR"), "/operations.md"));
 

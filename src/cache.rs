@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -27,7 +28,8 @@ use crate::config::cache::CacheConfig;
 use crate::error::Result;
 use crate::etag::Etag;
 use crate::gateway::{Call, Reply};
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::watched;
+use crate::telemetry::{Metrics, Trace};
 use crate::upstream::Identity;
 
 /// Of how many polls it is remembered what they saw last.
@@ -76,6 +78,8 @@ pub struct Found {
     pub outcome: Result<Framed>,
     pub served: Served,
     pub etag: Option<Etag>,
+    /// The same, as it is sent.
+    pub header: Option<HeaderValue>,
 }
 
 /// The cache. Clones share it.
@@ -99,7 +103,9 @@ impl Cache {
     /// The cache of `config`; absent where it is off.
     pub fn new(config: &CacheConfig, coherence: Coherence, metrics: Metrics) -> Option<Self> {
         config.enabled.then(|| {
-            Self(Arc::new(Shared {
+            let most = config.max_size.0;
+            metrics.watch(watched::CACHE_MAX_BYTES, move || Some(most));
+            let cache = Self(Arc::new(Shared {
                 config: ArcSwap::from_pointee(config.clone()),
                 coherence,
                 kept: moka::sync::Cache::builder()
@@ -111,7 +117,11 @@ impl Cache {
                 polls: moka::sync::Cache::new(POLLS),
                 purges: AtomicU64::default(),
                 metrics,
-            }))
+            }));
+            let shared = Arc::downgrade(&cache.0);
+            let entries = move || Some(shared.upgrade()?.kept.entry_count());
+            cache.0.metrics.watch(watched::CACHE_ENTRIES, entries);
+            cache
         })
     }
 
@@ -185,15 +195,7 @@ impl Cache {
         }
         let outcome = entry.outcome.clone()?;
         let served = Served::new(Status::Stale, age);
-        let etag = entry.etag;
-        Self::reply(
-            read,
-            Found {
-                outcome,
-                served,
-                etag,
-            },
-        )
+        Self::reply(read, entry.found(outcome, served))
     }
 
     fn reply(read: &Read, found: Found) -> Option<Result<Reply>> {
@@ -201,6 +203,7 @@ impl Cache {
             outcome,
             served,
             etag,
+            header: _,
         } = found;
         let reply = |frame: Framed| {
             let response = Response::decode(read.operation, frame.message());
@@ -226,15 +229,11 @@ impl Cache {
             return None;
         }
         let outcome = entry.outcome.clone()?;
-        Some(Found {
-            outcome,
-            served: Served::new(Status::Hit, age),
-            etag: entry.etag,
-        })
+        Some(entry.found(outcome, Served::new(Status::Hit, age)))
     }
 
     /// Finds a read of the same under way that is good enough, or begins one.
-    pub fn take_off(&self, read: &Read, demand: Demand) -> Takeoff {
+    pub fn take_off(&self, read: &Read, demand: Demand, trace: &Trace) -> Takeoff {
         let mut flights = self.flights();
         // One may have landed a moment ago.
         if let Some(hit) = self.look_up(read, demand) {
@@ -247,11 +246,11 @@ impl Cache {
         {
             let age = read.began.saturating_duration_since(flight.began);
             return match demand.takes(age) {
-                true => Takeoff::Follow(flight.landing(), flight.began),
+                true => Takeoff::Follow(flight.landing(), flight.began, flight.leader.clone()),
                 false => Takeoff::Alone,
             };
         }
-        let (flight, landing) = Flight::new(read.mark, read.began);
+        let (flight, landing) = Flight::new(read.mark, read.began, trace.linked());
         flights.insert(read.key.clone(), flight.clone());
         Takeoff::Lead(flight, landing)
     }

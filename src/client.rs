@@ -1,4 +1,5 @@
-//! The command line's own client: waits and deploys for people and their scripts.
+//! The command line's own client: waits, deploys, looks, and asks whether a gateway serves, for people
+//! and their scripts.
 //!
 //! A stream that ends before its wait, or breaks, is gone on with by its resume token. A gateway
 //! that does not know the token is asked anew, about what has been begun.
@@ -6,8 +7,11 @@
 mod credential;
 mod endpoint;
 mod failure;
+mod health;
 mod report;
+mod status;
 mod target;
+mod top;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,9 +26,12 @@ use self::credential::Credential;
 pub use self::endpoint::Reach;
 pub use self::failure::{Failure, USAGE};
 use self::failure::{pause, said, token_refused};
+pub use self::health::{Health, health};
 use self::report::{Output, Reporter};
+pub use self::status::{StatusCommand, status};
 pub use self::target::{DeployTarget, WaitTarget};
 use self::target::{Stream, Target, Told};
+pub use self::top::{TopCommand, top};
 use crate::api::own::DeployAction;
 use crate::api::pb::wait_event::Event;
 use crate::api::pb::{self, WaitOutcome};
@@ -118,11 +125,18 @@ pub fn deploy(target: DeployTarget, key: Key, following: &Following) -> Result<E
 }
 
 fn follow(target: &Target, following: &Following) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    on_runtime(async { Follower::new(target, following)?.run().await })
+}
+
+/// Runs a command on a runtime of its own.
+fn on_runtime(
+    command: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(async { Follower::new(target, following)?.run().await })
+        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?
+        .block_on(command)
 }
 
 struct Follower<'a> {

@@ -16,6 +16,7 @@ pub mod listeners;
 pub mod order;
 pub mod retry;
 pub mod shutdown;
+pub mod telemetry;
 pub mod tls;
 mod upstreams;
 pub mod waits;
@@ -44,11 +45,12 @@ use self::listeners::{ListenerConfig, Speaks};
 use self::order::OrderConfig;
 use self::retry::RetryConfig;
 use self::shutdown::ShutdownConfig;
+use self::telemetry::TelemetryConfig;
 pub use self::tls::Tls;
 use self::tls::{ClientCertificates, TlsOptions};
 pub use self::upstreams::{AssumeRole, NamedUpstream};
 use self::waits::WaitsConfig;
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{LogFormat, filter};
 use crate::upstream::Identities;
 
 /// What may be given on the command line, in the environment (`PROTON_GATEWAY_…`) and, under the
@@ -165,6 +167,14 @@ pub struct Options {
     /// File only.
     #[arg(skip)]
     pub order: Option<OrderConfig>,
+    /// Collector of traces and metrics (OTLP over gRPC), such as http://127.0.0.1:4317; in the file
+    /// telemetry.endpoint
+    #[arg(long, env = "PROTON_GATEWAY_OTLP_ENDPOINT", value_name = "URL")]
+    #[serde(skip)]
+    pub otlp_endpoint: Option<String>,
+    /// File only.
+    #[arg(skip)]
+    pub telemetry: Option<TelemetryConfig>,
     /// File only.
     #[arg(skip)]
     pub shutdown: Option<ShutdownConfig>,
@@ -309,6 +319,7 @@ pub struct Config {
     pub idempotency: IdempotencyConfig,
     pub retry: RetryConfig,
     pub order: OrderConfig,
+    pub telemetry: TelemetryConfig,
     pub shutdown: ShutdownConfig,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerConfig>,
@@ -429,6 +440,7 @@ impl Config {
             cache: options.cache.unwrap_or_default(),
             retry: options.retry.unwrap_or_default(),
             order: options.order.unwrap_or_default(),
+            telemetry: TelemetryConfig::of(options.telemetry, options.otlp_endpoint),
             shutdown: options.shutdown.unwrap_or_default(),
             listeners: options.listeners,
             grpc_web: options.grpc_web,
@@ -444,6 +456,7 @@ impl Config {
         self.idempotency.check()?;
         self.retry.check()?;
         self.order.check()?;
+        self.telemetry.check()?;
         self.shutdown.check()?;
         if let Some(web) = &self.grpc_web {
             web.check(self)?;
@@ -488,7 +501,7 @@ impl Config {
             let aws = listeners.iter().any(|it| it.speaks(Speaks::Aws));
             authentication.check_ways(aws, certificates)?;
         }
-        telemetry::filter(&self.log).map_err(|problem| invalid("log", problem))?;
+        filter(&self.log).map_err(|problem| invalid("log", problem))?;
         Ok(())
     }
 
@@ -690,6 +703,8 @@ impl Options {
             idempotency: other.idempotency,
             retry: other.retry,
             order: other.order,
+            otlp_endpoint: self.otlp_endpoint,
+            telemetry: other.telemetry,
             shutdown: other.shutdown,
             listeners: other.listeners,
             grpc_web: other.grpc_web,

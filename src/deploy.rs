@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
+use opentelemetry::KeyValue;
 use tonic::metadata::MetadataValue;
 use tonic::{Request as Rpc, Response as Answer, Status};
 
@@ -77,6 +78,10 @@ impl Deploys {
         }
         let begin = self.clone().begin(desired, keyed.clone(), arrival.clone());
         let begun = keyed.once(&self.in_flight, begin).await?;
+        arrival.trace.note(|span| {
+            let action = begun.action.as_str_name();
+            span.add_event("begun", vec![KeyValue::new("proton.action", action)]);
+        });
         if let Some(deployment) = &begun.deployment {
             planned.pin(deployment.clone());
         }

@@ -16,20 +16,24 @@ pub mod web;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Extensions, HeaderMap};
+use http::header::CACHE_CONTROL;
+use http::{Extensions, HeaderMap, HeaderName};
 
 use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::cache::demand::Demand;
 use crate::error::Error;
-use crate::etag::Expected;
+use crate::etag::{ALSO_EXPECTED, EXPECTED, Expected};
 use crate::gateway::Door;
-use crate::ledger::Key;
+use crate::ledger::{IDEMPOTENCY_KEY, Key};
 use crate::server::Peer;
+use crate::telemetry::Trace;
 use crate::upstream::UPSTREAM;
 
 /// The header in which a caller may name its request, and in which every answer names it.
 pub const REQUEST_ID: &str = "x-request-id";
+static NAMED: HeaderName = HeaderName::from_static(REQUEST_ID);
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// How long a call may take whose caller set no deadline.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 /// The largest request that is read. The largest that the model allows is well below.
@@ -52,6 +56,8 @@ pub struct Arrival {
     pub expected: Expected,
     /// Who is at the other end of the connection.
     pub peer: Arc<Peer>,
+    /// What it is part of, as far as that is known.
+    pub trace: Trace,
     pub deadline: Instant,
     /// When the caller stops waiting or reading; absent where it set no deadline.
     pub stream_deadline: Option<Instant>,
@@ -66,26 +72,35 @@ impl Default for Arrival {
 impl Arrival {
     pub fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
         let request_id = headers
-            .get(REQUEST_ID)
+            .get(&NAMED)
             .and_then(|id| id.to_str().ok())
             .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()))
             .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()))
             .map_or_else(request_id::new, str::to_owned);
         let wait = headers
-            .get("grpc-timeout")
+            .get(&GRPC_TIMEOUT)
             .and_then(|value| value.to_str().ok())
             .and_then(grpc_timeout);
         let now = Instant::now();
+        let (mut upstream, mut demand) = (None, Demand::default());
+        let (mut key, mut expected) = (Key::Absent, Expected::Any);
+        if headers.keys().any(is_wish) {
+            upstream = headers
+                .get(UPSTREAM)
+                .map(|name| Arc::from(String::from_utf8_lossy(name.as_bytes())));
+            demand = Demand::of(headers);
+            key = Key::of(headers);
+            expected = Expected::of(headers);
+        }
         Self {
             request_id,
             principal: Principal::anonymous(),
-            upstream: headers
-                .get(UPSTREAM)
-                .map(|name| Arc::from(String::from_utf8_lossy(name.as_bytes()))),
-            demand: Demand::of(headers),
-            key: Key::of(headers),
-            expected: Expected::of(headers),
+            upstream,
+            demand,
+            key,
+            expected,
             peer: extensions.get().cloned().unwrap_or_default(),
+            trace: Trace::default(),
             deadline: now + wait.unwrap_or(DEFAULT_DEADLINE).min(DEFAULT_DEADLINE),
             stream_deadline: wait.and_then(|wait| now.checked_add(wait)),
         }
@@ -98,6 +113,19 @@ impl Arrival {
             self.deadline = self.deadline.max(asked.min(latest));
         }
     }
+}
+
+/// Whether the header of this name says how a call is to be made. Few requests have one: one look for all of
+/// them costs less than one for each.
+fn is_wish(name: &HeaderName) -> bool {
+    let names = [
+        UPSTREAM,
+        CACHE_CONTROL.as_str(),
+        IDEMPOTENCY_KEY,
+        EXPECTED,
+        ALSO_EXPECTED,
+    ];
+    names.contains(&name.as_str())
 }
 
 /// Puts down that a request was refused whose caller is not known: it never becomes a call.

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -26,7 +26,7 @@ pub const ETAG: &str = "etag";
 /// The metadata, and the header of the AWS door, by which a mutation is made conditional.
 pub const EXPECTED: &str = "expected-version";
 /// The same, as it is spelled where names have no hyphens.
-const ALSO_EXPECTED: &str = "expected_version";
+pub const ALSO_EXPECTED: &str = "expected_version";
 /// How an etag looks.
 const FORM: &str = "must be the etag of a read, 22 characters";
 /// What tells how the work on a resource goes, and nothing of the resource: whatever a deployment
@@ -60,6 +60,11 @@ impl Etag {
             *ours = theirs;
         }
         Some(Self(etag))
+    }
+
+    /// As both doors send it.
+    pub fn to_header(self) -> Option<HeaderValue> {
+        HeaderValue::try_from(self.to_string()).ok()
     }
 }
 

@@ -24,6 +24,7 @@ use crate::ledger::{Key, Ledger, Once, REPLAYED};
 use crate::limits::Held;
 use crate::pipeline::hits::Hits;
 use crate::server::Peer;
+use crate::telemetry::{Metrics, Trace};
 use crate::upstream::Identity;
 
 /// By which protocol a call came.
@@ -71,6 +72,10 @@ pub struct Call {
     pub identity: Option<Identity>,
     /// Who is at the other end of the connection; nobody where no door was used.
     pub peer: Arc<Peer>,
+    /// What it is part of, as far as that is known.
+    pub trace: Trace,
+    /// Which attempt of the call this is; the first is 1.
+    pub attempt: u32,
     /// Names the call in logs and in answers.
     pub request_id: String,
     /// When the caller stops waiting.
@@ -93,6 +98,8 @@ impl Call {
             decision: Decided::default(),
             identity: None,
             peer: Arc::clone(&arrival.peer),
+            trace: arrival.trace.clone(),
+            attempt: 1,
             request_id: arrival.request_id.clone(),
             deadline: arrival.deadline,
         }
@@ -111,6 +118,8 @@ pub struct Reply {
     pub replayed: bool,
     /// Which state of its resource it shows, where it shows one whole.
     pub etag: Option<Etag>,
+    /// How many attempts it took, where that was more than one.
+    pub attempts: u32,
 }
 
 impl Reply {
@@ -122,6 +131,7 @@ impl Reply {
             served: None,
             replayed: false,
             etag: None,
+            attempts: 1,
         }
     }
 }
@@ -138,6 +148,7 @@ pub struct Gateway {
     ledger: Option<Ledger>,
     cache: Option<Cache>,
     hits: Option<Hits>,
+    metrics: Option<Metrics>,
     /// The longest deadline that callers may set for mutations.
     longest: Duration,
 }
@@ -156,6 +167,7 @@ impl Gateway {
             ledger: None,
             cache: None,
             hits: None,
+            metrics: None,
             longest: DEFAULT_DEADLINE,
         }
     }
@@ -206,6 +218,19 @@ impl Gateway {
     /// What is answered at the door.
     pub fn hits(&self) -> Option<&Hits> {
         self.hits.as_ref()
+    }
+
+    /// The same, which can tell its metrics.
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
+        }
+    }
+
+    /// What is counted, if it is.
+    pub fn metrics(&self) -> Option<&Metrics> {
+        self.metrics.as_ref()
     }
 
     /// What guards its calls and streams.

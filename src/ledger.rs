@@ -20,7 +20,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-pub use self::key::{Key, REPLAYED, unkept};
+pub use self::key::{IDEMPOTENCY_KEY, Key, REPLAYED, unkept};
 pub use self::outcome::{Outcome, is_final};
 use crate::api::{Operation, Response};
 use crate::backend::engine::store::ledger::{Row, Scope};
@@ -30,6 +30,8 @@ use crate::config::idempotency::IdempotencyConfig;
 use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::etag::Expected;
 use crate::gateway::{Call, Reply};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::watched;
 
 /// What part of the room the keys of one caller may take.
 const SHARE: u64 = 4;
@@ -45,6 +47,8 @@ pub struct Ledger {
     lifetime: Duration,
     max_size: u64,
     exact: bool,
+    /// Who is told of keys; nobody where it is absent.
+    metrics: Option<Metrics>,
 }
 
 /// One call under its key.
@@ -99,7 +103,50 @@ impl Ledger {
             lifetime: config.lifetime.0,
             max_size: config.max_size.0,
             exact,
+            metrics: None,
         })
+    }
+
+    /// The same, whose keys `metrics` are told of.
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        let most = self.max_size;
+        metrics.watch(watched::IDEMPOTENCY_MAX_BYTES, move || Some(most));
+        Self {
+            metrics: Some(metrics),
+            ..self
+        }
+    }
+
+    /// Has it counted what came of the key of a call, and says it. `joined`: another call was under
+    /// way with it.
+    pub fn count(&self, outcome: &Result<Reply>, joined: bool) -> &'static str {
+        let came = match outcome {
+            _ if joined => "joined",
+            Ok(reply) if reply.replayed => "replayed",
+            Err(error) if error.replayed => "replayed",
+            Err(error) => match &*error.kind {
+                ErrorKind::OutcomeUnknown => "unknown",
+                ErrorKind::Throttled { limit, .. } if limit.starts_with("idempotency/") => {
+                    "refused"
+                }
+                _ if *error == Error::idempotency_mismatch() => "refused",
+                _ => "first",
+            },
+            Ok(_) => "first",
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.idempotency(came);
+        }
+        came
+    }
+
+    /// Has it recorded how many keys there are, and what they take.
+    pub async fn measure(&self) -> Result<()> {
+        let (entries, bytes) = self.store.read(|tx| tx.ledger_size()).await?;
+        if let Some(metrics) = &self.metrics {
+            metrics.idempotency_use(entries, bytes);
+        }
+        Ok(())
     }
 
     /// Whether calls change the ledger's own store.

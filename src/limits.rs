@@ -21,6 +21,7 @@ use crate::auth::{Method, Principal};
 use crate::config::limits::{Limits, Override, Total};
 use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::watched;
 
 /// When to come back where it depends on when others end.
 const LATER: Duration = Duration::from_secs(1);
@@ -89,7 +90,7 @@ impl Limiter {
     /// A limiter after `limits`, if they limit callers at all.
     pub fn new(limits: &Limits, metrics: Metrics) -> Option<Self> {
         limits.limit_callers().then(|| {
-            Self(Arc::new(State {
+            let limiter = Self(Arc::new(State {
                 born: Instant::now(),
                 rules: ArcSwap::from_pointee(Rules::of(limits)),
                 callers: Callers::at_most(limits.max_callers),
@@ -97,7 +98,11 @@ impl Limiter {
                 counts: Default::default(),
                 reminded: AtomicU64::new(0),
                 metrics,
-            }))
+            }));
+            let state = Arc::downgrade(&limiter.0);
+            let callers = move || u64::try_from(state.upgrade()?.callers.count()).ok();
+            limiter.0.metrics.watch(watched::LIMIT_CALLERS, callers);
+            limiter
         })
     }
 

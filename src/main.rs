@@ -8,9 +8,14 @@ use clap::{Parser, Subcommand};
 use proton_gateway::auth::policy::check::PolicyCommand;
 use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command::{self, TokenCommand};
-use proton_gateway::client::{self, DeployTarget, Failure, Following, Key, USAGE, WaitTarget};
+use proton_gateway::client::{
+    self, DeployTarget, Failure, Following, Health, Key, StatusCommand, TopCommand, USAGE,
+    WaitTarget,
+};
 use proton_gateway::config::{Config, Options};
+use proton_gateway::moves::{BackupCommand, ExportCommand, ImportCommand, RestoreCommand};
 use proton_gateway::program::{self, Source};
+use proton_gateway::schema::{self, SchemaCommand};
 
 /// A gRPC gateway over the AWS Proton API, with an embedded, durable, Proton-compatible engine.
 ///
@@ -61,10 +66,33 @@ enum Command {
         #[command(flatten)]
         following: Following,
     },
+    /// Say what is deployed through a running gateway, what is under way, failed or stuck
+    Status(StatusCommand),
+    /// Show what a running gateway does at the moment: calls, limits, streams, deployments
+    Top(TopCommand),
+    /// Ask a running gateway whether it serves; exit status 0 if it does, 1 if not. Its admin page
+    /// is asked, where --admin-listen says, or with --address the health service of a gRPC door
+    Health(Health),
+    /// Copy the store into one file, also while a gateway runs on it; exit status 0 once the copy is
+    /// checked and on disk, 1 if there is none
+    Backup(BackupCommand),
+    /// Put a backup into a state directory that holds no store yet; exit status 0 or 1
+    Restore(RestoreCommand),
+    /// Write everything as plain files for people and for Git, also while a gateway runs; exit
+    /// status 0 or 1
+    Export(ExportCommand),
+    /// Take plain files, or saved answers of AWS Proton, into a state directory that holds nothing
+    /// yet; exit status 0, or 1 with nothing changed
+    Import(ImportCommand),
     /// Ask what the policies say, without a running gateway
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
+    },
+    /// Print the contract that was compiled in, for making clients
+    Schema {
+        #[command(subcommand)]
+        command: SchemaCommand,
     },
 }
 
@@ -97,12 +125,20 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::CheckConfig) => check(&config()?)?,
         Some(Command::Policy { command }) => return Ok(command.run(config)),
         Some(Command::Token { command }) => command::run(&command)?,
+        Some(Command::Schema { command }) => schema::run(&command)?,
+        Some(Command::Health(asked)) => return client::health(&asked, source.given.admin_listen),
+        Some(Command::Backup(command)) => command.run(&config()?)?,
+        Some(Command::Restore(command)) => command.run(&config()?)?,
+        Some(Command::Export(command)) => command.run(&config()?)?,
+        Some(Command::Import(command)) => command.run(&config()?)?,
         Some(Command::Wait { target, following }) => return client::wait(target, &following),
         Some(Command::Deploy {
             target,
             key,
             following,
         }) => return client::deploy(target, key, &following),
+        Some(Command::Status(command)) => return client::status(&command),
+        Some(Command::Top(command)) => return client::top(&command),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use futures_util::{Stream, stream};
+use opentelemetry::KeyValue;
 use tonic::{Code, Request as Rpc, Response as Answer, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -242,6 +243,10 @@ impl<L: List> Reading<L> {
             L::cut(&mut page, *left);
             *left = left.saturating_sub(u64::try_from(L::items(&page)).unwrap_or(u64::MAX));
         }
+        let items = i64::try_from(L::items(&page)).unwrap_or(i64::MAX);
+        self.arrival.trace.note(|span| {
+            span.add_event("page", vec![KeyValue::new("proton.items", items)]);
+        });
         if let Some(token) = L::next(&page) {
             request.set_token(Some(token.to_owned()));
             self.next = Some(request);

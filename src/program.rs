@@ -28,8 +28,10 @@ use crate::gateway::Gateway;
 use crate::pipeline::hits::Hits;
 use crate::reload::Reload;
 use crate::server::{self, Listener, Server, Shutdown};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Dials};
 use crate::waits::{self, Key, Waits};
+
+pub use self::backend::{LEDGER_DIR, settings};
 
 /// How long after the listeners' drain the other parts may take to end.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -37,11 +39,11 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// Serves with `config`, which is that of `source`, until SIGTERM or SIGINT, then drains. A second
 /// signal ends it at once.
 pub fn run(config: Config, source: Source) -> Result<(), String> {
-    let _written = telemetry::log(&config.log, config.log_format)?;
+    let (_written, dials) = telemetry::log(&config.log, config.log_format)?;
     on_runtime(async {
         let stops = Stops::counted();
         tokio::select! {
-            ended = serve(config, source, stops.clone()) => ended,
+            ended = serve(config, source, dials, stops.clone()) => ended,
             () = stops.times(2) => Err(
                 "stopped at once, since it was told to a second time; calls in flight were broken off".to_owned(),
             ),
@@ -62,12 +64,12 @@ fn on_runtime(program: impl Future<Output = Result<(), String>>) -> Result<(), S
 }
 
 /// Serves until told to stop.
-async fn serve(config: Config, source: Source, stops: Stops) -> Result<(), String> {
+async fn serve(config: Config, source: Source, dials: Dials, stops: Stops) -> Result<(), String> {
     let started = tokio::select! {
         biased;
         // Nobody was answered yet.
         () = stops.clone().times(1) => return Ok(()),
-        started = start(config, source) => started?,
+        started = start(config, source, dials) => started?,
     };
     started.until(stops.times(1)).await
 }
@@ -80,10 +82,12 @@ struct Started {
     health: Health,
     ready_file: Option<PathBuf>,
     audit: Option<Audit>,
+    /// Absent where telemetry is sent nowhere.
+    sender: Option<telemetry::otlp::Sender>,
 }
 
 /// Opens everything. Calls are answered when this returns, and not before.
-async fn start(config: Config, source: Source) -> Result<Started, String> {
+async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, String> {
     // Bound first: a port that is taken is known before anything is opened.
     let mut doors = Vec::new();
     for listener in config.all_listeners() {
@@ -100,7 +104,8 @@ async fn start(config: Config, source: Source) -> Result<Started, String> {
         admin: admin.1,
     };
 
-    let metrics = Metrics::new().map_err(|error| error.to_string())?;
+    let (observer, sender) = telemetry::otlp::open(&config.telemetry)?;
+    let metrics = observer.metrics.clone();
     let health = Health::default();
     let (stop, shutdown) = Shutdown::after(&config.shutdown);
     let (ask, reload) = Reload::channel();
@@ -112,7 +117,9 @@ async fn start(config: Config, source: Source) -> Result<Started, String> {
     };
     // Before the rest: whoever looks whether this lives is answered however long the rest takes.
     let pages = admin::routes(health.clone(), metrics.clone());
-    let admin = Server::new(admin.0).within(config.connections.clone());
+    let admin = Server::new(admin.0)
+        .counted_by(metrics.clone(), "admin")
+        .within(config.connections.clone());
     parts.spawn("the admin listener", admin.serve(pages, shutdown.clone()));
 
     let guards = guards::build(&config, &metrics, &mut parts)?;
@@ -137,6 +144,7 @@ async fn start(config: Config, source: Source) -> Result<Started, String> {
         retries,
         health: health.clone(),
         metrics: metrics.clone(),
+        dials: dials.with_tracing(observer.tracing.clone()),
         running: config.clone(),
     };
     let gateway = Gateway::new(pipeline)
@@ -144,6 +152,7 @@ async fn start(config: Config, source: Source) -> Result<Started, String> {
         .with_ledger(ledger)
         .with_cache(cache)
         .with_hits(hits)
+        .measured_by(metrics.clone())
         .lasting(config.order.longest_mutation());
     let key = match &config.resume_token_key_file {
         Some(path) => Key::read(path),
@@ -152,11 +161,13 @@ async fn start(config: Config, source: Source) -> Result<Started, String> {
     let settings = waits::Settings::with_key(key.map_err(|error| error.to_string())?)
         .configured(&config.waits.clone().unwrap_or_default());
     let waits = Waits::new(gateway.clone(), changes, settings, shutdown.clone());
+    let waits = waits.measured_by(metrics.clone());
 
     let tls = guards::certificates(&config, &mut parts)?;
     let mut grpc = grpc_door::routes(gateway.clone(), waits, health.clone())
-        .map_err(|error| format!("reflection cannot be set up: {error}"))?;
-    let mut aws = AwsDoor::new(gateway);
+        .map_err(|error| format!("reflection cannot be set up: {error}"))?
+        .observed_by(observer.clone());
+    let mut aws = AwsDoor::new(gateway).observed_by(observer.clone());
     if let Some(authenticator) = authenticator {
         grpc = grpc.authenticated_by(authenticator.clone());
         aws = aws.authenticated_by(authenticator);
@@ -166,6 +177,7 @@ async fn start(config: Config, source: Source) -> Result<Started, String> {
     for (listener, opened) in doors {
         let tls = tls.clone().filter(|_| listener.has_tls(true));
         let server = Server::new(opened)
+            .counted_by(metrics.clone(), &listener.name)
             .with_tls(tls)
             .within(config.connections.clone());
         let (grpc, aws, shutdown) = (grpc.clone(), aws.clone(), shutdown.clone());
@@ -211,6 +223,7 @@ async fn start(config: Config, source: Source) -> Result<Started, String> {
         health,
         ready_file: config.ready_file,
         audit,
+        sender,
     })
 }
 
@@ -238,6 +251,9 @@ impl Started {
         if let Some(audit) = self.audit {
             audit.event("stopped", serde_json::Value::Null);
             audit.flush().await;
+        }
+        if let Some(sender) = self.sender {
+            sender.end().await;
         }
         tracing::info!("stopped");
         outcome

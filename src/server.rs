@@ -33,6 +33,7 @@ pub use self::peer::{Peer, Unknown};
 use self::tls::Tls;
 use crate::config::Connections;
 use crate::config::shutdown::ShutdownConfig;
+use crate::telemetry::Metrics;
 
 /// How long a client may take to send its headers (HTTP/1), or to answer a ping (HTTP/2).
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,6 +107,8 @@ pub struct Server {
     listener: Listener,
     tls: Option<Tls>,
     limits: Connections,
+    /// Who is told of connections, and what the listener is called.
+    counted: Option<(Metrics, String)>,
 }
 
 impl Server {
@@ -115,6 +118,15 @@ impl Server {
             listener: listener.into(),
             tls: None,
             limits: Connections::default(),
+            counted: None,
+        }
+    }
+
+    /// The same, whose connections `metrics` are told of.
+    pub fn counted_by(self, metrics: Metrics, name: &str) -> Self {
+        Self {
+            counted: Some((metrics, name.to_owned())),
+            ..self
         }
     }
 
@@ -144,6 +156,7 @@ impl Server {
             listener,
             tls,
             limits,
+            counted,
         } = self;
         let beginnings = Beginnings::new(limits.max_handshakes);
         let house = Arc::new(House {
@@ -159,10 +172,13 @@ impl Server {
         tokio::pin!(stop);
         let welcome = |io, address| {
             let (house, present) = (Arc::clone(&house), present.clone());
+            let level = counted
+                .as_ref()
+                .map(|(metrics, name)| metrics.connection(name));
             let ((beginning, full), service) = (beginnings.enter(), service.clone());
             tokio::spawn(async move {
                 house.host(io, address, beginning, service).await;
-                drop(present);
+                drop((present, level));
             });
             full
         };

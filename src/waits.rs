@@ -20,6 +20,7 @@ use crate::changes::Changes;
 use crate::config::waits::WaitsConfig;
 use crate::gateway::Gateway;
 use crate::server::Shutdown;
+use crate::telemetry::Metrics;
 
 /// How waits behave.
 #[derive(Debug, Clone)]
@@ -81,6 +82,12 @@ impl Waits {
             settings,
             shutdown,
         }
+    }
+
+    /// The same, whose pollers `metrics` are told of.
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        let pollers = self.pollers.measured_by(metrics);
+        Self { pollers, ..self }
     }
 
     /// Tells when its streams have to end.

@@ -97,6 +97,8 @@ fn call(request: Request) -> Call {
         expected: Default::default(),
         identity: None,
         decision: Default::default(),
+        trace: Default::default(),
+        attempt: 1,
         peer: Arc::new(peer),
         request_id: "build-7".to_owned(),
         deadline: Instant::now() + Duration::from_secs(60),
@@ -122,11 +124,10 @@ fn look() -> Call {
 
 async fn updated(_: Call) -> Result<Reply> {
     Ok(Reply {
-        response: Response::UpdateServiceInstance(pb::UpdateServiceInstanceResponse::default()),
         upstream_request_id: Some("aws-1".to_owned()),
-        served: None,
-        replayed: false,
-        etag: None,
+        ..Reply::new(Response::UpdateServiceInstance(
+            pb::UpdateServiceInstanceResponse::default(),
+        ))
     })
 }
 

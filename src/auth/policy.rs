@@ -65,6 +65,10 @@ impl Decided {
         Self(Some(Arc::default()))
     }
 
+    pub fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub fn set(&self, decision: &Arc<Decision>) {
         if let Some(place) = &self.0 {
             // A call is decided once.
@@ -78,7 +82,17 @@ impl Decided {
 }
 
 /// That a caller may do something, as long as policies are what they were.
-pub struct Permit(Arc<Policies>);
+pub struct Permit {
+    policies: Arc<Policies>,
+    decision: Arc<Decision>,
+}
+
+impl Permit {
+    /// Why it may.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+}
 
 /// What a decision rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,12 +271,12 @@ impl Authorizer {
     ) -> Option<Permit> {
         let policies = self.shared.policies.load_full();
         let decision = self.decide_by(&policies, principal, rpc, resource).await;
-        decision.allowed.then_some(Permit(policies))
+        decision.allowed.then_some(Permit { policies, decision })
     }
 
     /// Whether what was permitted still is.
     pub fn holds(&self, permit: &Permit) -> bool {
-        Arc::ptr_eq(&self.shared.policies.load(), &permit.0)
+        Arc::ptr_eq(&self.shared.policies.load(), &permit.policies)
     }
 
     /// An error unless `principal` may call `rpc` on `resource`.

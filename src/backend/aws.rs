@@ -5,6 +5,7 @@
 
 pub mod convert;
 mod failure;
+mod headers;
 pub mod pace;
 mod session;
 
@@ -21,8 +22,10 @@ use self::pace::{Paces, Rank};
 use self::session::Clients;
 use crate::api::{Idempotency, sdk};
 use crate::changes::Changes;
+use crate::edge::status;
 use crate::error::Error;
 use crate::gateway::{Call, Reply};
+use crate::telemetry::Metrics;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,6 +48,8 @@ pub struct Aws {
     /// Absent where calls are sent as they come.
     paces: Option<Paces>,
     attempt_timeout: Duration,
+    /// Who is told of attempts; nobody where it is absent.
+    metrics: Option<Metrics>,
 }
 
 impl Settings {
@@ -94,6 +99,7 @@ impl Aws {
             changes: Changes::default(),
             paces: None,
             attempt_timeout: ATTEMPT_TIMEOUT,
+            metrics: None,
         }
     }
 
@@ -106,6 +112,14 @@ impl Aws {
     pub fn giving_up_after(self, attempt_timeout: Duration) -> Self {
         Self {
             attempt_timeout,
+            ..self
+        }
+    }
+
+    /// The same, whose attempts `metrics` are told of.
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        Self {
+            metrics: Some(metrics),
             ..self
         }
     }
@@ -130,6 +144,7 @@ impl Service<Call> for Aws {
         let client = self.clients.of(&identity);
         let changes = self.changes.clone();
         let attempt_timeout = self.attempt_timeout;
+        let metrics = self.metrics.clone();
         let paces = self.paces.as_ref();
         let pace = paces.map(|paces| paces.of(identity.upstream.as_ref()));
         Box::pin(async move {
@@ -139,7 +154,12 @@ impl Service<Call> for Aws {
             };
             let left = call.deadline.saturating_duration_since(Instant::now());
             let left = left.min(attempt_timeout);
-            let settings = aws_sdk_proton::config::Builder::new().timeout_config(
+            let began = Instant::now();
+            let attempt = call
+                .trace
+                .request(|| format!("Proton/{}", call.operation.name()));
+            headers::note(&attempt, &call);
+            let settings = headers::sent_with(&attempt).timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT_TIMEOUT.min(left))
                     .operation_timeout(left)
@@ -158,12 +178,19 @@ impl Service<Call> for Aws {
             if let Some(place) = place {
                 place.end(&outcome);
             }
-            outcome
+            let outcome = outcome
                 .map(|answer| Reply {
                     upstream_request_id: answer.request_id,
                     ..Reply::new(answer.response)
                 })
-                .map_err(|error| failure::of_operation(error, operation, repeatable))
+                .map_err(|error| failure::of_operation(error, operation, repeatable));
+            let failed = outcome.as_ref().err();
+            let reason = failed.map(|error| status::meaning(&error.kind).reason);
+            if let Some(metrics) = metrics {
+                metrics.attempt(operation, reason, began.elapsed());
+            }
+            headers::end(&attempt, &outcome, reason);
+            outcome
         })
     }
 }

@@ -15,6 +15,7 @@ pub mod environment_template;
 mod examinations;
 mod idempotency;
 mod paging;
+pub mod portable;
 pub mod provision;
 mod registration;
 pub mod registry;
@@ -42,19 +43,22 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tower::Service;
 
-use self::context::{Context, Lacked, Schemas};
+use self::context::{Context, Ended, Lacked, Schemas};
 pub use self::context::{Quotas, Settings};
 use self::examinations::Examinations;
-use self::provision::Task;
+use self::provision::{Backlog, Task};
 use self::registry::{TemplateRecord, VersionRecord};
 use self::store::{Store, Transaction};
+use crate::api::pb::DeploymentStatus;
 use crate::api::{Idempotency, Request, Response};
 use crate::cache::coherence::Coherence;
 use crate::changes::Changes;
 use crate::clock::{Clock, epoch_millis};
+use crate::edge::status;
 use crate::error::{Error, Result};
 use crate::etag::Condition;
 use crate::gateway::{Call, Reply};
+use crate::telemetry::Metrics;
 
 /// How long a task that failed is left alone before it is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
@@ -73,6 +77,8 @@ pub struct Engine {
     examinations: Examinations,
     /// Wakes the worker: there may be a new task.
     changed: Arc<Notify>,
+    /// Who is told of deployments; nobody where it is absent.
+    metrics: Option<Metrics>,
 }
 
 /// Names the function of each operation: forgetting one does not compile.
@@ -190,6 +196,53 @@ impl Engine {
             schemas: Arc::default(),
             examinations: Examinations::new(Arc::clone(&changed)),
             changed,
+            metrics: None,
+        }
+    }
+
+    /// The same, of whose deployments and tasks `metrics` are told.
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
+        }
+    }
+
+    /// Has it recorded what is still to be done.
+    pub async fn measure(&self) -> Result<()> {
+        let Some(metrics) = &self.metrics else {
+            return Ok(());
+        };
+        let backlog = self.store.read(Backlog::of).await?;
+        let now = epoch_millis(self.clock.now());
+        let since = |millis: i64| {
+            let past = u64::try_from(now.saturating_sub(millis)).unwrap_or(0);
+            Duration::from_millis(past)
+        };
+        let begun = backlog
+            .begun
+            .map(|at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000);
+        metrics.tasks(
+            backlog.tasks,
+            backlog.due_millis.map_or(Duration::ZERO, since),
+        );
+        metrics.deployments_in_progress(backlog.deployments, begun.map_or(Duration::ZERO, since));
+        Ok(())
+    }
+
+    /// Has it counted how deployments ended, once that holds.
+    fn count<R>(&self, outcome: &Result<R>, ended: &Ended) {
+        let Some(metrics) = self.metrics.as_ref().filter(|_| outcome.is_ok()) else {
+            return;
+        };
+        for status in ended.take() {
+            metrics.deployment_ended(match status {
+                DeploymentStatus::Succeeded => "succeeded",
+                DeploymentStatus::Cancelled => "cancelled",
+                DeploymentStatus::DeleteComplete => "deleted",
+                DeploymentStatus::DeleteFailed => "delete-failed",
+                _ => "failed",
+            });
         }
     }
 
@@ -222,6 +275,7 @@ impl Engine {
         for _ in 0..READ_BEFORE {
             let lacked = Lacked::default();
             let (cx, attempt) = (self.context().noting(lacked.clone()), work.clone());
+            let ended = cx.ended();
             let outcome = self
                 .store
                 .write(move |tx| {
@@ -234,6 +288,7 @@ impl Engine {
                 })
                 .await;
             let Some(text) = lacked.take() else {
+                self.count(&outcome, &ended);
                 return outcome;
             };
             let schemas = Arc::clone(&self.schemas);
@@ -242,10 +297,21 @@ impl Engine {
                 .map_err(|_| Error::internal("a schema could not be read"))?;
         }
         let cx = self.context();
-        self.store.write(move |tx| work(tx, &cx)).await
+        let ended = cx.ended();
+        let outcome = self.store.write(move |tx| work(tx, &cx)).await;
+        self.count(&outcome, &ended);
+        outcome
     }
 
     async fn answer(self, call: Call) -> Result<Reply> {
+        let transaction = call.trace.step("engine.transaction");
+        let outcome = self.transact(call).await;
+        let failure = outcome.as_ref().err();
+        transaction.end(failure.map(|error| status::meaning(&error.kind).reason));
+        outcome
+    }
+
+    async fn transact(self, call: Call) -> Result<Reply> {
         let condition = Condition::of(&call);
         let (operation, request) = (call.operation, call.request);
         let once = call.once;

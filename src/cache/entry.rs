@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Key, Read};
+use super::demand::Served;
+use super::{Found, Key, Read};
 use crate::api::{Cache as Class, Framed};
 use crate::config::cache::CacheConfig;
 use crate::error::Result;
@@ -18,7 +20,9 @@ const OVERHEAD: usize = 512;
 
 pub struct Entry {
     /// Which state of its resource the answer shows.
-    pub etag: Option<Etag>,
+    etag: Option<Etag>,
+    /// The same, as it is sent.
+    header: Option<HeaderValue>,
     /// Absent where a read saw what is not kept: what began before it is not kept either.
     pub outcome: Option<Result<Framed>>,
     pub mark: u64,
@@ -70,6 +74,7 @@ impl Entry {
         let weight = OVERHEAD + read.key.request.len() + size;
         Some(Self {
             etag,
+            header: etag.and_then(Etag::to_header),
             outcome,
             mark: read.mark,
             began: read.began,
@@ -81,6 +86,16 @@ impl Entry {
 }
 
 impl Entry {
+    /// What is found where `outcome` is that of this entry.
+    pub fn found(&self, outcome: Result<Framed>, served: Served) -> Found {
+        Found {
+            outcome,
+            served,
+            etag: self.etag,
+            header: self.header.clone(),
+        }
+    }
+
     /// Whether it may be given at `now` although it is past its time by so much.
     pub fn is_spare(&self, now: Instant, by: Duration) -> bool {
         now < (self.until + by).min(self.spare_until)

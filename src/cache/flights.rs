@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use opentelemetry::trace::SpanContext;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,15 +19,22 @@ pub type Landed = Option<Arc<Result<Reply>>>;
 pub struct Flight {
     pub mark: u64,
     pub began: Instant,
+    /// The span of whoever began it, for those who follow.
+    pub leader: Option<SpanContext>,
     landed: watch::Sender<Landed>,
 }
 
 impl Flight {
-    pub fn new(mark: u64, began: Instant) -> (Self, watch::Receiver<Landed>) {
+    pub fn new(
+        mark: u64,
+        began: Instant,
+        leader: Option<SpanContext>,
+    ) -> (Self, watch::Receiver<Landed>) {
         let (landed, landing) = watch::channel(None);
         let flight = Self {
             mark,
             began,
+            leader,
             landed,
         };
         (flight, landing)
@@ -52,8 +60,8 @@ impl Flight {
 pub enum Takeoff {
     /// There is something now.
     Hit(Box<Result<Reply>>),
-    /// Another one is under way, since then.
-    Follow(watch::Receiver<Landed>, Instant),
+    /// Another one is under way, since then; its span, where it has one.
+    Follow(watch::Receiver<Landed>, Instant, Option<SpanContext>),
     /// Others will wait for it.
     Lead(Flight, watch::Receiver<Landed>),
     /// By itself.

@@ -11,14 +11,14 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 #[derive(Debug, Clone, Args)]
 pub struct Reach {
     /// The gateway's gRPC door; https:// with --ca-file, or unix:/a/path
+    /// [default: http://127.0.0.1:50051; of health: none, the admin page is asked]
     #[arg(
         long,
         global = true,
         env = "PROTON_GATEWAY_ADDRESS",
-        default_value = "http://127.0.0.1:50051",
         value_name = "URL"
     )]
-    address: String,
+    address: Option<String>,
     /// Who issued the gateway's certificate (PEM), for https://
     #[arg(
         long,
@@ -35,12 +35,19 @@ pub struct Reach {
     key: Option<PathBuf>,
 }
 
+const ADDRESS: &str = "http://127.0.0.1:50051";
+
 impl Reach {
+    /// Whether somebody has said which door.
+    pub fn is_named(&self) -> bool {
+        self.address.is_some()
+    }
+
     /// What connects, once it has to.
     pub fn endpoint(&self) -> Result<Endpoint, String> {
-        let address = &self.address;
+        let address = self.address.as_deref().unwrap_or(ADDRESS);
         let whole = if address.contains("://") || address.starts_with("unix:") {
-            address.clone()
+            address.to_owned()
         } else {
             format!("http://{address}")
         };
@@ -104,7 +111,7 @@ fn read(name: &str, path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// The innermost cause: the outer ones say that there is one.
-fn cause(error: &dyn Error) -> String {
+pub(super) fn cause(error: &dyn Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;
@@ -118,7 +125,7 @@ mod tests {
 
     fn reach(address: &str) -> Reach {
         Reach {
-            address: address.to_owned(),
+            address: Some(address.to_owned()),
             ca_file: None,
             cert: None,
             key: None,

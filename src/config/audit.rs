@@ -13,6 +13,7 @@ use super::{ConfigError, invalid};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct AuditConfig {
+    /// File that records are appended to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// How large the file becomes before a new one is begun.
@@ -21,6 +22,7 @@ pub struct AuditConfig {
     /// How many older files are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<u32>,
+    /// Whether records are written to the standard output.
     pub stdout: bool,
     /// Nothing is changed before its record is on disk.
     pub blocking: bool,

@@ -19,12 +19,16 @@ use super::Span;
 pub struct Authentication {
     /// What is accepted, in this order: the first whose kind of credential is there decides.
     pub methods: Vec<Proof>,
+    /// Whose client certificates are accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// Whose signed tokens are accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Jwt>,
+    /// Tokens of this configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Token>,
+    /// Keys with which AWS's clients sign.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_keys: Vec<AccessKey>,
 }
@@ -57,6 +61,7 @@ pub struct CertificateRule {
     /// An alternative name, such as a SPIFFE id; `*` at the end stands for anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
+    /// An alternative name of a host; `*` at the end stands for anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<String>,
     /// As `CN=build, O=Example`.
@@ -65,8 +70,10 @@ pub struct CertificateRule {
     /// Of `{uri}`, `{dns}` or `{subject}`, whichever was matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// Roles of whoever holds such a certificate.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub roles: BTreeSet<String>,
+    /// Attributes of whoever holds such a certificate, for policies and session tags.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
 }
@@ -74,6 +81,7 @@ pub struct CertificateRule {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Jwt {
+    /// Who issues tokens.
     pub issuers: Vec<Issuer>,
 }
 
@@ -88,6 +96,7 @@ pub struct Issuer {
     /// Where the issuer's keys are: here or in `jwks-file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
+    /// File with the issuer's keys; read again when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_file: Option<PathBuf>,
     /// Certificates that may stand behind `jwks-url`, instead of the system's.
@@ -99,6 +108,7 @@ pub struct Issuer {
     /// How often keys are fetched although nobody misses one.
     #[serde(default = "refresh")]
     pub refresh: Span,
+    /// With which a token may be signed.
     #[serde(default = "algorithms")]
     pub algorithms: BTreeSet<Algorithm>,
     /// How far the issuer's clock may be from ours.
@@ -125,8 +135,11 @@ pub struct Issuer {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Grant {
+    /// Name of the claim, or its path: `/realm_access/roles`.
     pub claim: String,
+    /// What the claim has to be, or a list in it has to hold.
     pub value: String,
+    /// What its bearers are given.
     pub roles: BTreeSet<String>,
 }
 
@@ -150,14 +163,18 @@ pub enum Algorithm {
 pub struct Token {
     /// Of its bearer. Two tokens may have the same, so that one can take over from the other.
     pub id: String,
+    /// What `proton-gateway token` prints: `sha256:` and 64 hexadecimal digits.
     pub hash: Hash,
+    /// Roles of its bearer.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub roles: BTreeSet<String>,
     /// What its bearer is confined to, whatever its roles allow.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub scopes: BTreeSet<String>,
+    /// Attributes of its bearer, for policies and session tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// When it stops to be good, such as `2027-12-31T00:00:00Z`; left out: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Moment>,
 }
@@ -166,15 +183,19 @@ pub struct Token {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AccessKey {
+    /// The id of the key.
     pub access_key_id: String,
     /// File with the secret key.
     pub secret_file: PathBuf,
     /// Of whoever signs with it.
     pub id: String,
+    /// Roles of whoever signs with it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub roles: BTreeSet<String>,
+    /// What whoever signs with it is confined to, whatever the roles allow.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub scopes: BTreeSet<String>,
+    /// Attributes of whoever signs with it, for policies and session tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
 }

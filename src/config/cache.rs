@@ -16,6 +16,7 @@ const SIZES: std::ops::RangeInclusive<Size> = Size(1 << 20)..=Size(1 << 40);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct CacheConfig {
+    /// Whether answers are kept.
     pub enabled: bool,
     /// What all answers together may take.
     pub max_size: Size,

@@ -47,6 +47,7 @@ pub struct Connections {
     pub write_stall_timeout: Span,
     /// How long a stream may take nothing of what is there for it.
     pub stream_stall_timeout: Span,
+    /// Who may connect to the doors that are Unix sockets.
     pub unix_socket_mode: SocketMode,
 }
 

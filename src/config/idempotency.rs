@@ -20,6 +20,7 @@ const SIZES: std::ops::RangeInclusive<Size> = Size(1 << 20)..=Size(1 << 40);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct IdempotencyConfig {
+    /// Without it calls with a key are refused.
     pub enabled: bool,
     /// How long a key is kept after its first call.
     pub lifetime: Span,

@@ -30,17 +30,22 @@ pub struct Limits {
     /// Open streams of one principal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<u32>,
+    /// Of each principal: calls that change nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Quota>,
+    /// Of each principal: calls that change something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write: Option<Quota>,
+    /// Of each principal: streams that are opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<Quota>,
+    /// Of all principals together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<Total>,
     /// What an rpc costs; 1 where nothing is said.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub costs: BTreeMap<String, u32>,
+    /// Other limits for some principals.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<Override>,
     /// Where the upstream is AWS.
@@ -70,7 +75,9 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Quota {
+    /// How often.
     pub rate: Rate,
+    /// How much at once after a pause.
     pub burst: u32,
 }
 
@@ -135,13 +142,16 @@ impl From<Rate> for String {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Total {
+    /// Calls at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls: Option<u32>,
+    /// Open streams.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<u32>,
     /// Of calls of all classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// How much at once after a pause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
 }
@@ -161,16 +171,22 @@ pub struct Override {
     /// The principal's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
+    /// A role, in place of a principal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// Calls of one principal at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls: Option<u32>,
+    /// Open streams of one principal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<u32>,
+    /// Of each principal: calls that change nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Quota>,
+    /// Of each principal: calls that change something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write: Option<Quota>,
+    /// Of each principal: streams that are opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<Quota>,
 }
@@ -180,10 +196,13 @@ pub struct Override {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct UpstreamLimits {
+    /// Whether there is a limit, which follows what the upstream bears.
     pub enabled: bool,
     /// Calls at the same time to begin with.
     pub start: u32,
+    /// It never becomes lower.
     pub min: u32,
+    /// It never becomes higher.
     pub max: u32,
     /// Calls that wait for their turn.
     pub queue: u32,

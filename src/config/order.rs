@@ -14,6 +14,7 @@ const MOST: usize = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct OrderConfig {
+    /// Whether changes wait for the deployment that stands in their way.
     pub enabled: bool,
     /// Most that wait for one resource.
     pub queue: usize,

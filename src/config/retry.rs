@@ -38,6 +38,7 @@ pub struct RetryConfig {
     /// After which time without an answer a read is asked for twice; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hedge_after: Option<Span>,
+    /// When an upstream is left alone.
     pub circuit: CircuitConfig,
 }
 
@@ -45,6 +46,7 @@ pub struct RetryConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct CircuitConfig {
+    /// Whether there is a circuit.
     pub enabled: bool,
     /// What is older says nothing.
     pub window: Span,
@@ -54,6 +56,7 @@ pub struct CircuitConfig {
     pub failures: Percent,
     /// How long it stays open; doubled each time that the probe fails.
     pub open_time: Span,
+    /// It never stays open longer at once.
     pub max_open_time: Span,
 }
 

@@ -30,7 +30,9 @@ pub struct Tls {
     /// Who issues certificates of clients (PEM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca_file: Option<PathBuf>,
+    /// Whether clients prove who they are when they connect.
     pub client_certificates: ClientCertificates,
+    /// The oldest version that is spoken.
     pub minimum_version: TlsVersion,
 }
 

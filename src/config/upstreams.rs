@@ -13,10 +13,13 @@ use crate::upstream::{self, Assume, Identities, Rule};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NamedUpstream {
+    /// Endpoint to forward to, instead of AWS's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
+    /// Region, for signing; otherwise that of the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// Profile of AWS's configuration files; otherwise that of the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
 }
@@ -25,23 +28,31 @@ pub struct NamedUpstream {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AssumeRole {
+    /// Id of the callers that the rule is for; `*` at the end stands for anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
+    /// Role of the callers that the rule is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// Name of the upstream that the rule is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
     /// Absent: the gateway's own credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
+    /// External id that the role asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
+    /// Name of the session; `{principal}` and the like stand for what the caller has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_name: Option<String>,
+    /// Source identity of the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_identity: Option<String>,
+    /// How long a session lasts; from 15m to 12h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<Span>,
+    /// Tags of the session.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub session_tags: BTreeMap<String, String>,
 }

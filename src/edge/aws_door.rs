@@ -26,6 +26,7 @@ use crate::etag::Etag;
 use crate::gateway::{Call, Door, Gateway, Reply};
 use crate::ledger::REPLAYED;
 use crate::server::Unknown;
+use crate::telemetry::Telemetry;
 
 /// What stands before the operation's name in `X-Amz-Target`.
 const TARGET: &str = "AwsProton20200720.";
@@ -45,6 +46,8 @@ const ATTEMPTS: &str = "x-proton-gateway-attempts";
 pub struct AwsDoor {
     gateway: Gateway,
     authenticator: Option<Authenticator>,
+    /// Who is told of requests; nobody where it is absent.
+    telemetry: Option<Telemetry>,
 }
 
 impl AwsDoor {
@@ -52,6 +55,15 @@ impl AwsDoor {
         Self {
             gateway,
             authenticator: None,
+            telemetry: None,
+        }
+    }
+
+    /// The same, whose requests `telemetry` is told of.
+    pub fn observed_by(self, telemetry: Telemetry) -> Self {
+        Self {
+            telemetry: Some(telemetry),
+            ..self
         }
     }
 
@@ -70,7 +82,19 @@ impl AwsDoor {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut arrival = Arrival::of(request.headers(), request.extensions());
-        match self.reply(request, &mut arrival).await {
+        let serving = self.telemetry.as_ref().map(|telemetry| {
+            let operation = target(request.headers()).ok();
+            telemetry.aws(operation, request.headers(), &mut arrival)
+        });
+        let trace = arrival.trace.clone();
+        let outcome = trace.over(self.reply(request, &mut arrival)).await;
+        if let Some(serving) = serving {
+            serving.ends(match &outcome {
+                Ok(_) => tonic::Code::Ok,
+                Err(error) => status::meaning(&error.kind).code,
+            });
+        }
+        match outcome {
             Ok(reply) => success(&reply, &arrival.request_id),
             Err(error) => {
                 let mut response = failure(&error, &arrival.request_id);

@@ -3,6 +3,7 @@
 //! Deploys are [`crate::deploy`]'s; what callers may do is [`crate::auth::policy`]'s.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tonic::{Request, Response, Status};
 
@@ -10,7 +11,8 @@ use super::{Arrival, status};
 use crate::api::Rpc;
 use crate::api::own::gateway_service_server::GatewayService;
 use crate::api::own::{
-    self, ExplainRequest, ExplainResponse, PurgeCacheRequest, PurgeCacheResponse,
+    self, ExplainRequest, ExplainResponse, GetMetricsRequest, GetMetricsResponse,
+    PurgeCacheRequest, PurgeCacheResponse,
 };
 use crate::auth::policy::check::{Question, proven};
 use crate::auth::policy::resource::Resource;
@@ -101,6 +103,21 @@ impl Own {
         Ok(PurgeCacheResponse { entries })
     }
 
+    async fn measured(
+        &self,
+        asked: &GetMetricsRequest,
+        arrival: &Arrival,
+    ) -> Result<GetMetricsResponse> {
+        let rpc = known("GetMetrics")?;
+        self.authorize(rpc, &Resource::account(), arrival).await?;
+        let _held = self.limited(rpc, arrival)?;
+        let metrics = self.deploys.gateway().metrics();
+        Ok(GetMetricsResponse {
+            metrics: metrics.map_or_else(Vec::new, |metrics| metrics.read(&asked.names)),
+            read_at: Some(SystemTime::now().into()),
+        })
+    }
+
     /// Counts a call against what its caller may ask for.
     fn limited(&self, rpc: &'static Rpc, arrival: &Arrival) -> Result<Option<Held>> {
         let limiter = self.deploys.gateway().guards().limiter.as_ref();
@@ -189,6 +206,15 @@ impl GatewayService for Own {
         let arrival = request.extensions().get::<Arrival>().cloned();
         let arrival = arrival.unwrap_or_default();
         self.purge(&arrival)
+            .await
+            .map(Response::new)
+            .map_err(|error| status::of(&error, None, &arrival.request_id))
+    }
+
+    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Answer<GetMetricsResponse> {
+        let (_, extensions, asked) = request.into_parts();
+        let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
+        self.measured(&asked, &arrival)
             .await
             .map(Response::new)
             .map_err(|error| status::of(&error, None, &arrival.request_id))

@@ -8,16 +8,19 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame};
+use tonic::Code;
 
 use super::{Arrival, REQUEST_ID, status};
 use crate::api::{Framed, Operation};
 use crate::cache::demand::{CACHE_STATUS, Status};
 use crate::etag::ETAG;
 use crate::pipeline::hits::{Hit, Hits, Question};
+use crate::telemetry::serving::Serving;
 
 /// Where operations are found.
 const SERVICE: &str = "/proton.v1.ProtonService/";
 const CONTENT_TYPE: &str = "application/grpc";
+static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// What a body gives when it is asked.
 type Piece<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
@@ -113,49 +116,62 @@ where
 }
 
 /// Reads questions of requests that may be answered with what is kept.
-pub struct Reader {
-    hits: Hits,
+pub struct Reader<'a> {
+    hits: &'a Hits,
     operation: Operation,
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     /// Absent where nothing is kept, or where a request is not as most clients send it.
-    pub fn of(hits: Hits, request: &Parts) -> Option<Self> {
+    pub fn of(hits: &'a Hits, request: &Parts) -> Option<Self> {
         let method = request.uri.path().strip_prefix(SERVICE)?;
         let operation = Operation::from_name(method).filter(|it| Question::is_about(*it))?;
         let headers = &request.headers;
-        let plain = !headers.contains_key("grpc-encoding");
+        let plain = !headers.contains_key(&GRPC_ENCODING);
         let usual = plain && headers.get(header::CONTENT_TYPE)? == CONTENT_TYPE;
         usual.then_some(Self { hits, operation })
     }
 
     /// What is asked, if the message is there.
-    pub fn asked<B>(&self, body: &Seen<B>, arrival: &Arrival) -> Option<Asked>
+    pub fn asked<B>(&self, body: &Seen<B>, arrival: &Arrival) -> Option<Asked<'a>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let message = Framed::received(body.whole()?.clone())?.into_message();
         Some(Asked {
-            hits: self.hits.clone(),
+            hits: self.hits,
             question: Question::new(self.operation, message, arrival)?,
         })
     }
 }
 
 /// A question that may have been answered before.
-pub struct Asked {
-    hits: Hits,
+pub struct Asked<'a> {
+    hits: &'a Hits,
     question: Question,
 }
 
-impl Asked {
-    /// The answer that is kept.
-    pub fn kept(&self, arrival: &Arrival) -> Option<Response<tonic::body::Body>> {
+impl Asked<'_> {
+    /// The answer that is kept. `serving` is told of it.
+    pub fn kept(
+        &self,
+        arrival: &Arrival,
+        serving: Option<&Serving>,
+    ) -> Option<Response<tonic::body::Body>> {
         let id = &arrival.request_id;
-        Some(match self.hits.answer(&self.question, arrival)? {
-            Ok(hit) => answer(hit, id).map(tonic::body::Body::new),
-            Err(error) => status::of(&error, Some(self.question.operation()), id).into_http(),
-        })
+        let outcome = self.hits.answer(&self.question, arrival)?;
+        let sent = outcome.as_ref().map_or(0, |hit| hit.frame.message().len());
+        let (code, response) = match outcome {
+            Ok(hit) => (Code::Ok, answer(hit, id).map(tonic::body::Body::new)),
+            Err(error) => {
+                let status = status::of(&error, Some(self.question.operation()), id);
+                (status.code(), status.into_http())
+            }
+        };
+        if let Some(serving) = serving {
+            serving.hit(self.question.size(), sent, code);
+        }
+        Some(response)
     }
 
     /// Takes note of the pipeline's answer.
@@ -181,9 +197,7 @@ fn answer(hit: Hit, request_id: &str) -> Response<Ready> {
     headers.insert(HeaderName::from_static(CACHE_STATUS), status);
     let age = HeaderValue::from(hit.served.age.as_secs());
     headers.insert(header::AGE, age);
-    if let Some(etag) = hit.etag
-        && let Ok(etag) = HeaderValue::from_str(&etag.to_string())
-    {
+    if let Some(etag) = hit.etag {
         headers.insert(HeaderName::from_static(ETAG), etag);
     }
     if let Ok(id) = HeaderValue::from_str(request_id) {

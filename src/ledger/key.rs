@@ -7,7 +7,7 @@ use http::HeaderMap;
 use crate::error::{Error, Result};
 
 /// The metadata, and the header of the AWS door, by which a caller names a call.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The metadata, and the header of the AWS door, that says that an outcome is that of an earlier call.
 pub const REPLAYED: &str = "idempotency-replayed";
 /// The longest key.

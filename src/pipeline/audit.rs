@@ -54,7 +54,9 @@ where
     }
 
     fn call(&mut self, mut call: Call) -> Self::Future {
-        call.decision = Decided::wanted();
+        if !call.decision.is_wanted() {
+            call.decision = Decided::wanted();
+        }
         let audit = self.audit.clone();
         // The one that was asked whether it is ready.
         let unready = self.inner.clone();

@@ -61,12 +61,14 @@ where
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
+            let step = call.trace.step("authorize");
             let principal = call.principal.clone();
             let upstream = call.upstream.clone();
             let resource = Resource::of(&call.request)?.at(upstream.as_deref());
             let rpc = call.operation.rpc();
             let decision = authorizer.decide(&principal, rpc, &resource).await;
             call.decision.set(&decision);
+            step.end((!decision.allowed).then_some("DENIED"));
             authorizer.enforce(&decision, &principal, rpc, &resource)?;
             let mut reply = inner.call(call).await?;
             authorizer

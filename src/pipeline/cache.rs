@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use opentelemetry::KeyValue;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt};
@@ -17,6 +18,7 @@ use crate::cache::{Cache, Flight, Key, Landed, Read, Takeoff};
 use crate::edge::DEFAULT_DEADLINE;
 use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::gateway::{Call, Door, Reply};
+use crate::telemetry::Trace;
 
 /// How long a read may take that several calls wait for. None of them waits longer.
 const LONGEST: Duration = DEFAULT_DEADLINE;
@@ -119,7 +121,9 @@ where
 
     async fn read(self, call: Call, read: Option<Read>) -> Result<Reply> {
         let demand = call.demand;
+        let step = call.trace.step("cache");
         let Some(read) = read else {
+            found(&step, Status::Bypass);
             return match demand.only_if_cached {
                 true => Err(nothing_kept()),
                 false => self.ask(call, None).await,
@@ -127,31 +131,43 @@ where
         };
         if let Some(hit) = self.cache.look_up(&read, demand) {
             self.cache.count(Status::Hit);
+            found(&step, Status::Hit);
             return hit;
         }
         if demand.only_if_cached {
             return Err(nothing_kept());
         }
         if demand.no_cache {
+            found(&step, Status::Miss);
             return self.ask(call, Some(read)).await;
         }
         if let Some(stale) = self.cache.look_up_meanwhile(&read, demand) {
             self.cache.count(Status::Stale);
-            if let Takeoff::Lead(flight, landing) = self.cache.take_off(&read, demand) {
+            found(&step, Status::Stale);
+            let takeoff = self.cache.take_off(&read, demand, &call.trace);
+            if let Takeoff::Lead(flight, landing) = takeoff {
                 self.fly(call, read, flight);
                 // Somebody has to wait for it.
                 tokio::spawn(landing_of(landing));
             }
             return stale;
         }
-        match self.cache.take_off(&read, demand) {
+        match self.cache.take_off(&read, demand, &call.trace) {
             Takeoff::Hit(hit) => {
                 self.cache.count(Status::Hit);
+                found(&step, Status::Hit);
                 *hit
             }
-            Takeoff::Alone => self.ask(call, Some(read)).await,
-            Takeoff::Follow(landing, began) => {
+            Takeoff::Alone => {
+                found(&step, Status::Miss);
+                self.ask(call, Some(read)).await
+            }
+            Takeoff::Follow(landing, began, leader) => {
+                if let Some(leader) = leader {
+                    call.trace.note(|span| span.add_link(leader, Vec::new()));
+                }
                 let landed = timeout(PATIENCE, landing_of(landing)).await;
+                found(&step, Status::Coalesced);
                 match landed.ok().flatten().as_deref() {
                     Some(Ok(reply)) => Ok(self.served(reply.clone(), Status::Coalesced, began)),
                     Some(Err(error)) if is_of_all(error) => {
@@ -166,6 +182,7 @@ where
                 }
             }
             Takeoff::Lead(flight, landing) => {
+                found(&step, Status::Miss);
                 let (began, anew) = (read.began(), read.clone());
                 self.fly(call.clone(), read, flight);
                 match landing_of(landing).await.as_deref() {
@@ -188,7 +205,7 @@ where
         let (cache, inner) = (self.cache.clone(), self.inner.clone());
         // Held from here on: a task may be dropped before it begins.
         let under_way = cache.under_way(&read, &flight);
-        tokio::spawn(async move {
+        tokio::spawn(call.trace.clone().over(async move {
             let _under_way = under_way;
             let end = Instant::now() + LONGEST;
             let deadline = end.into_std();
@@ -202,7 +219,7 @@ where
                 }
                 () = flight.deserted() => {}
             }
-        });
+        }));
     }
 
     /// Asks for this call alone; keeps the answer of a `read`.
@@ -229,9 +246,20 @@ where
         self.cache.count(status);
         Reply {
             served: Some(Served::new(status, began.elapsed())),
+            attempts: match status {
+                // They were another call's.
+                Status::Coalesced => 1,
+                _ => reply.attempts,
+            },
             ..reply
         }
     }
+}
+
+/// Ends the look-up of a call: how the cache takes part in it.
+fn found(step: &Trace, status: Status) {
+    step.note(|span| span.set_attribute(KeyValue::new("proton.cache", status.name())));
+    step.end(None);
 }
 
 /// What a flight has brought; absent if it brings nothing.

@@ -9,8 +9,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderValue;
 
-use super::observe::Record;
+use super::observe::{Decisions, Record, Subject};
 use super::{deadline, limit};
 use crate::admission::Guards;
 use crate::api::{Cache as Class, Framed, Idempotency, Operation, Request};
@@ -21,7 +22,7 @@ use crate::cache::demand::{Served, Status};
 use crate::cache::{Cache, Key};
 use crate::edge::Arrival;
 use crate::error::{Error, Result};
-use crate::etag::{Etag, Expected};
+use crate::etag::Expected;
 use crate::gateway::Door;
 use crate::telemetry::Metrics;
 
@@ -65,6 +66,11 @@ impl Question {
         self.operation
     }
 
+    /// Of its message, in bytes.
+    pub fn size(&self) -> usize {
+        self.message.len()
+    }
+
     fn weight(&self) -> u32 {
         u32::try_from(OVERHEAD + 3 * self.message.len()).unwrap_or(u32::MAX)
     }
@@ -101,7 +107,7 @@ struct Known {
 pub struct Hit {
     pub frame: Framed,
     pub served: Served,
-    pub etag: Option<Etag>,
+    pub etag: Option<HeaderValue>,
 }
 
 /// Knows the questions that have been answered before. Clones share them.
@@ -148,8 +154,13 @@ impl Hits {
         let found = cache.look_up_framed(&read, arrival.demand)?;
         let frame = found.outcome.ok()?;
 
-        let request_id = arrival.request_id.clone();
-        let record = Record::begin(metrics, &known.request, Door::Grpc, request_id);
+        let subject = Subject {
+            door: Door::Grpc,
+            request_id: arrival.request_id.clone(),
+            principal: Arc::clone(&arrival.principal),
+            trace: arrival.trace.clone(),
+        };
+        let record = Record::begin(metrics, &known.request, subject);
         let limiter = guards.limiter.as_ref();
         let outcome = match limit::let_in(limiter, operation, &arrival.principal) {
             Ok(_held) => {
@@ -157,12 +168,16 @@ impl Hits {
                 Ok(Hit {
                     frame,
                     served: found.served,
-                    etag: found.etag,
+                    etag: found.header,
                 })
             }
             Err(error) => Err(error),
         };
-        record.end(&outcome);
+        record.end(&outcome, |hit| Decisions {
+            policies: known.permit.as_ref().map(Permit::decision),
+            cache: hit.map(|hit| hit.served.status),
+            ..Decisions::default()
+        });
         Some(outcome)
     }
 

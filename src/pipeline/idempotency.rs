@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use opentelemetry::KeyValue;
 use prost::Message;
 use tower::{Layer, Service, ServiceExt};
 
@@ -96,18 +97,30 @@ where
         let ledger = self.shared.ledger.as_ref().ok_or_else(ledger::unkept)?;
         let once = ledger.of_call(&call, key);
         if ledger.is_exact() {
-            let once = Some(once);
-            return self.inner.oneshot(Call { once, ..call }).await;
+            let (counts, once) = (ledger.clone(), Some(once));
+            let step = call.trace.step("idempotency");
+            let outcome = self.inner.oneshot(Call { once, ..call }).await;
+            let came = counts.count(&outcome, false);
+            step.note(|span| span.set_attribute(KeyValue::new("proton.idempotency", came)));
+            return outcome;
         }
-        let in_flight = self.shared.in_flight.clone();
-        match in_flight.run(&once.clone(), self.lead(call, once)).await {
-            Joined::First(outcome) => outcome.map(tagged),
-            Joined::Other(Ok(reply)) => Ok(Reply {
-                replayed: true,
-                ..tagged(reply)
-            }),
-            Joined::Other(Err(error)) => Err(of_another(error)),
-        }
+        let (in_flight, counts) = (self.shared.in_flight.clone(), ledger.clone());
+        let step = call.trace.step("idempotency");
+        let led = call.trace.clone().over(self.lead(call, once.clone()));
+        let (outcome, joined) = match in_flight.run(&once, led).await {
+            Joined::First(outcome) => (outcome.map(tagged), false),
+            Joined::Other(Ok(reply)) => {
+                let reply = Reply {
+                    replayed: true,
+                    ..tagged(reply)
+                };
+                (Ok(reply), true)
+            }
+            Joined::Other(Err(error)) => (Err(of_another(error)), true),
+        };
+        let came = counts.count(&outcome, joined);
+        step.note(|span| span.set_attribute(KeyValue::new("proton.idempotency", came)));
+        outcome
     }
 
     /// The one call that runs under its key. Nobody else does anything with the key meanwhile.

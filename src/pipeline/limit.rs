@@ -68,7 +68,10 @@ where
     }
 
     fn call(&mut self, mut call: Call) -> Self::Future {
-        match let_in(Some(&self.limiter), call.operation, &call.principal) {
+        let step = call.trace.step("limit");
+        let let_in = let_in(Some(&self.limiter), call.operation, &call.principal);
+        step.end(let_in.as_ref().err().map(|_| "THROTTLED"));
+        match let_in {
             Ok(held) => {
                 let held = held.map(Arc::new);
                 // What goes on when the caller goes away still takes its place.

@@ -21,6 +21,8 @@ use crate::etag;
 use crate::gateway::{Call, Reply};
 use crate::ledger::Ledger;
 use crate::server::Shutdown;
+use crate::telemetry::metrics::Level;
+use crate::telemetry::{Metrics, Trace};
 
 /// How long a mutation that was refused rests at least, whatever is published.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -36,6 +38,8 @@ pub struct Order {
     changes: Changes,
     shutdown: Shutdown,
     wait: Duration,
+    /// Who is told of those who wait; nobody where it is absent.
+    metrics: Option<Metrics>,
 }
 
 impl Order {
@@ -47,7 +51,16 @@ impl Order {
             changes: changes.clone(),
             shutdown: shutdown.clone(),
             wait: config.wait.0,
+            metrics: None,
         })
+    }
+
+    /// The same, whose waiters `metrics` are told of.
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
+        }
     }
 
     /// When a call that comes now stops to wait.
@@ -141,9 +154,13 @@ where
 {
     let came = Instant::now();
     let end = order.end(&call);
+    let mut waiting = Waiting::not_yet(&order, &call.trace);
     let Some(mut place) = order.lines.enter(key) else {
         return Err(crowded(&call));
     };
+    if !place.is_first() {
+        waiting.begin();
+    }
     match order.while_waiting(end, place.turn()).await {
         Some(Turn::Yours) => {}
         Some(Turn::Never) => return Err(crowded(&call)),
@@ -156,7 +173,10 @@ where
     loop {
         let refused = match inner.clone().oneshot(call.clone()).await {
             Err(error) if error.is_in_progress() => error,
-            outcome => return outcome,
+            outcome => {
+                waiting.went_on = true;
+                return outcome;
+            }
         };
         if !place.block() {
             return Err(Error {
@@ -170,6 +190,7 @@ where
         if !std::mem::replace(&mut waits, true) {
             let (operation, request_id) = (call.operation.name(), &call.request_id);
             tracing::info!(operation, request_id, "call waits for a deployment");
+            waiting.begin();
         }
         let rest = async {
             sleep(PAUSE).await;
@@ -185,6 +206,46 @@ where
         if order.while_waiting(end, rest).await.is_none() {
             return Err(waited(refused, came.elapsed()));
         }
+    }
+}
+
+/// The waiting of one call, if it waits: how long, and whether it went on then.
+struct Waiting {
+    metrics: Option<Metrics>,
+    trace: Trace,
+    began: Option<(Instant, Option<Level>, Trace)>,
+    went_on: bool,
+}
+
+impl Waiting {
+    fn not_yet(order: &Order, trace: &Trace) -> Self {
+        Self {
+            metrics: order.metrics.clone(),
+            trace: trace.clone(),
+            began: None,
+            went_on: false,
+        }
+    }
+
+    fn begin(&mut self) {
+        let Self { metrics, trace, .. } = self;
+        self.began.get_or_insert_with(|| {
+            let level = metrics.as_ref().map(Metrics::order_waiting);
+            (Instant::now(), level, trace.step("order"))
+        });
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some((began, _, step)) = self.began.take() else {
+            return;
+        };
+        let outcome = if self.went_on { "went-on" } else { "gave-up" };
+        if let Some(metrics) = &self.metrics {
+            metrics.order_waited(outcome, began.elapsed());
+        }
+        step.end((!self.went_on).then_some("GAVE_UP"));
     }
 }
 

@@ -33,6 +33,8 @@ fn call(name: &str, deadline: Instant) -> Call {
         expected: Default::default(),
         identity: None,
         decision: Default::default(),
+        trace: Default::default(),
+        attempt: 1,
         peer: Arc::default(),
         request_id: "test".to_owned(),
         deadline,
@@ -46,13 +48,9 @@ fn soon() -> Instant {
 /// A backend that answers everything with an empty environment.
 fn pipeline(metrics: Metrics) -> Pipeline {
     let backend = tower::service_fn(|_: Call| async {
-        Ok(Reply {
-            response: Response::GetEnvironment(pb::GetEnvironmentResponse::default()),
-            upstream_request_id: None,
-            served: None,
-            replayed: false,
-            etag: None,
-        })
+        Ok(Reply::new(Response::GetEnvironment(
+            pb::GetEnvironmentResponse::default(),
+        )))
     });
     build(backend, metrics, &Guards::default())
 }

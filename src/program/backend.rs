@@ -22,7 +22,9 @@ use crate::retries::Retries;
 use crate::telemetry::Metrics;
 
 /// Where the idempotency keys of forwarded calls are kept if no folder is given.
-const LEDGER_DIR: &str = "./proton-ledger";
+pub const LEDGER_DIR: &str = "./proton-ledger";
+/// How often it is looked what there is in the store.
+const MEASURE: Duration = Duration::from_secs(15);
 /// How often the database's file is looked for.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often it is looked whether an upstream is left alone.
@@ -55,11 +57,13 @@ pub async fn open(
             let ledger = match keys(config)? {
                 None => None,
                 Some(store) => {
+                    store.measured_by(metrics);
                     watch(store.clone(), health, parts);
-                    ledger(config, store, false).await?
+                    ledger(config, store, false, metrics).await?
                 }
             };
             let aws = forwarding(config, metrics).await;
+            measure(None, ledger.clone(), parts);
             let changes = aws.changes().clone();
             let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
             let retries = Retries::new(&config.retry, metrics.clone());
@@ -72,7 +76,7 @@ pub async fn open(
                 cache: cache.clone(),
                 ledger: ledger.clone(),
                 retries: retries.clone(),
-                order: Order::new(&config.order, &changes, &parts.shutdown),
+                order: ordered(config, &changes, metrics, parts),
                 ..Extras::default()
             };
             Ok(Opened {
@@ -85,9 +89,11 @@ pub async fn open(
         }
         Some(own) => {
             let store = Store::open(&own.state_dir).map_err(|error| error.to_string())?;
-            let engine = embedded(config, own, store.clone(), parts);
+            store.measured_by(metrics);
+            let engine = embedded(config, own, store.clone(), parts, metrics);
             watch(store.clone(), health, parts);
-            let ledger = ledger(config, store, true).await?;
+            let ledger = ledger(config, store, true, metrics).await?;
+            measure(Some(engine.clone()), ledger.clone(), parts);
             let changes = engine.changes().clone();
             let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
             let retries = Retries::of_engine(&config.retry, metrics.clone());
@@ -96,7 +102,7 @@ pub async fn open(
                 ledger: ledger.clone(),
                 retries: retries.clone(),
                 compared: Compared::Within,
-                order: Order::new(&config.order, &changes, &parts.shutdown),
+                order: ordered(config, &changes, metrics, parts),
             };
             Ok(Opened {
                 pipeline: pipeline::build_with(engine, metrics.clone(), guards, extras),
@@ -132,7 +138,12 @@ fn keys(config: &Config) -> Result<Option<Store>, String> {
 }
 
 /// The ledger of idempotency keys in `store`, which is that of the calls themselves if `exact`.
-async fn ledger(config: &Config, store: Store, exact: bool) -> Result<Option<Ledger>, String> {
+async fn ledger(
+    config: &Config,
+    store: Store,
+    exact: bool,
+    metrics: &Metrics,
+) -> Result<Option<Ledger>, String> {
     let section = &config.idempotency;
     if !section.enabled {
         return Ok(None);
@@ -141,8 +152,33 @@ async fn ledger(config: &Config, store: Store, exact: bool) -> Result<Option<Led
     let clock = Arc::new(SystemClock);
     Ledger::open(store, section, secret, clock, exact)
         .await
-        .map(Some)
+        .map(|ledger| Some(ledger.measured_by(metrics.clone())))
         .map_err(|error| error.to_string())
+}
+
+/// The lines of mutations that wait, where they do.
+fn ordered(config: &Config, changes: &Changes, metrics: &Metrics, parts: &Parts) -> Option<Order> {
+    Order::new(&config.order, changes, &parts.shutdown)
+        .map(|order| order.measured_by(metrics.clone()))
+}
+
+/// Looks from time to time at what there is to be told of the store.
+fn measure(engine: Option<Engine>, ledger: Option<Ledger>, parts: &mut Parts) {
+    parts.spawn_until_told("the measuring", async move {
+        loop {
+            if let Some(engine) = &engine
+                && let Err(error) = engine.measure().await
+            {
+                tracing::warn!(cause = %error, "what the engine has to do cannot be counted");
+            }
+            if let Some(ledger) = &ledger
+                && let Err(error) = ledger.measure().await
+            {
+                tracing::warn!(cause = %error, "idempotency keys cannot be counted");
+            }
+            tokio::time::sleep(MEASURE).await;
+        }
+    });
 }
 
 /// Ends the program with the store's writer, and follows the store's file.
@@ -182,18 +218,30 @@ async fn forwarding(config: &Config, metrics: &Metrics) -> Aws {
         .await
         .paced(paces)
         .giving_up_after(config.retry.attempt_timeout.0)
+        .measured_by(metrics.clone())
 }
 
-fn embedded(config: &Config, own: &EngineConfig, store: Store, parts: &mut Parts) -> Engine {
-    let settings = engine::Settings {
+/// What the engine is told of the configuration.
+pub fn settings(config: &Config, own: &EngineConfig) -> engine::Settings {
+    engine::Settings {
         region: config.arn_region().to_owned(),
         account_id: own.account_id.clone(),
         step: own.simulated_step.0,
         self_managed_timeout: own.self_managed_timeout.0,
         buckets: Buckets::in_folder(&own.buckets_dir),
         quotas: engine::Quotas::default(),
-    };
-    let engine = Engine::new(store, Arc::new(SystemClock), settings);
+    }
+}
+
+fn embedded(
+    config: &Config,
+    own: &EngineConfig,
+    store: Store,
+    parts: &mut Parts,
+    metrics: &Metrics,
+) -> Engine {
+    let engine = Engine::new(store, Arc::new(SystemClock), settings(config, own))
+        .measured_by(metrics.clone());
     tracing::info!(
         state_dir = %own.state_dir.display(),
         provisioner = "simulated",

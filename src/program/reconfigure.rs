@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError, Options};
 use crate::edge::health::{Configuration, Health};
 use crate::limits::Limiter;
 use crate::retries::Retries;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Dials, Metrics};
 
 /// Whence the configuration comes, each time that it is read.
 pub struct Source {
@@ -41,6 +41,7 @@ pub struct Reconfigure {
     pub retries: Option<Retries>,
     pub health: Health,
     pub metrics: Metrics,
+    pub dials: Dials,
     /// What holds.
     pub running: Config,
 }
@@ -104,6 +105,8 @@ impl Reconfigure {
     fn applies(&self, key: &str, new: &Config) -> bool {
         let (section, rest) = key.split_once('.').unwrap_or((key, ""));
         match section {
+            "log" => true,
+            "telemetry" => rest == "sample-ratio",
             "limits" => {
                 let upstream = rest == "upstream" || rest.starts_with("upstream.");
                 let limited = self.limiter.is_some() && new.limits.is_some();
@@ -122,6 +125,14 @@ impl Reconfigure {
     /// Lets all values hold that can, and takes note of them.
     fn apply(&mut self, new: Config) {
         let running = &mut self.running;
+        // Both were checked with the rest.
+        if running.log != new.log && self.dials.set_filter(&new.log).is_ok() {
+            running.log = new.log;
+        }
+        let ratio = new.telemetry.sample_ratio;
+        if running.telemetry.sample_ratio != ratio && self.dials.set_sample_ratio(ratio).is_ok() {
+            running.telemetry.sample_ratio = ratio;
+        }
         if let (Some(limiter), Some(limits)) = (&self.limiter, new.limits) {
             limiter.change(&limits);
             if let Some(before) = &mut running.limits {
@@ -205,6 +216,7 @@ mod tests {
             retries: Retries::new(&running.retry, metrics.clone()),
             health: Health::default(),
             metrics,
+            dials: Dials::default(),
             running,
         }
     }

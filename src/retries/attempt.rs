@@ -106,7 +106,8 @@ where
             metrics.hedge("over-budget");
             return first.await;
         }
-        let second = pin!(self.once(call));
+        let attempt = call.attempt + 1;
+        let second = pin!(self.once(Call { attempt, ..call }));
         let (outcome, won, other) = match select(first, second).await {
             Either::Left((outcome, other)) => (outcome, false, Either::Left(other)),
             Either::Right((outcome, other)) => (outcome, true, Either::Right(other)),

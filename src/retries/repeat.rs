@@ -108,8 +108,9 @@ impl Policy<Call, Reply, Failed> for Repeat {
     fn retry(&mut self, call: &mut Call, outcome: &mut Result<Reply, Failed>) -> Option<Sleep> {
         let metrics = self.retries.metrics().clone();
         let error = match outcome {
-            Ok(_) => {
+            Ok(reply) => {
                 if self.tries > 0 {
+                    reply.attempts = self.sent + 1;
                     metrics.retry("recovered");
                 }
                 return None;
@@ -140,6 +141,7 @@ impl Policy<Call, Reply, Failed> for Repeat {
                     cause = %error,
                     "an attempt failed, and is repeated"
                 );
+                call.attempt = self.sent + 1;
                 self.latest = Some(error.clone());
                 Some(sleep(pause))
             }

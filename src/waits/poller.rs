@@ -20,6 +20,7 @@ use crate::changes::Changes;
 use crate::edge::Arrival;
 use crate::error::{Error, ErrorKind};
 use crate::gateway::{Call, Door, Gateway};
+use crate::telemetry::Metrics;
 use crate::upstream::Identity;
 
 /// The shortest time between two polls of one resource.
@@ -68,6 +69,8 @@ pub struct Pollers {
     changes: Changes,
     settings: Arc<Settings>,
     running: Arc<Mutex<HashMap<Asked, Poller>>>,
+    /// Who is told of pollers; nobody where it is absent.
+    metrics: Option<Metrics>,
 }
 
 impl Pollers {
@@ -77,6 +80,15 @@ impl Pollers {
             changes,
             settings,
             running: Arc::default(),
+            metrics: None,
+        }
+    }
+
+    /// The same, whose number `metrics` are told.
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
         }
     }
 
@@ -157,6 +169,7 @@ struct Job {
 
 impl Job {
     async fn run(self) {
+        let _level = self.pollers.metrics.as_ref().map(Metrics::poller);
         let operation = self.request.operation();
         let mut round = 0;
         let mut throttled: u32 = 0;

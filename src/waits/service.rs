@@ -270,6 +270,7 @@ impl Waits {
             position,
             answer_by: Instant::from_std(arrival.deadline),
             request_id: arrival.request_id.clone(),
+            trace: arrival.trace.clone(),
         };
         Ok(Planned {
             wanted,

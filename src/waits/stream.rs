@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanRef;
 use prost::Message;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
@@ -23,6 +25,7 @@ use crate::api::{Request, Response, pb};
 use crate::clock::timestamp;
 use crate::edge::status;
 use crate::error::{Error, ErrorKind, Result};
+use crate::telemetry::Trace;
 use pb::wait_event::Event;
 
 /// How long before its end a stream says that it ends.
@@ -54,6 +57,8 @@ pub(super) struct Wanted {
     pub fail_on_failure: bool,
     pub position: Option<Position>,
     pub request_id: String,
+    /// Whose span tells of its events.
+    pub trace: Trace,
 }
 
 /// A wait under way.
@@ -78,6 +83,32 @@ pub(super) struct Waiting {
     /// What the stream ends with, after the events.
     failure: Option<Status>,
     ended: bool,
+}
+
+/// Tells a span what has happened. Signs of life are not told.
+fn note(span: &SpanRef<'_>, sequence: u64, event: &Event) {
+    let text = |key, value: &str| KeyValue::new(key, value.to_owned());
+    let (name, mut told) = match event {
+        Event::Heartbeat(_) => return,
+        Event::Snapshot(now) => ("snapshot", vec![text("proton.status", &now.status)]),
+        Event::Transition(change) => (
+            "transition",
+            vec![
+                text("proton.status.before", &change.from),
+                text("proton.status", &change.to),
+            ],
+        ),
+        Event::Terminal(end) => (
+            "terminal",
+            vec![KeyValue::new("proton.success", end.success)],
+        ),
+        Event::Degraded(_) => ("degraded", Vec::new()),
+        Event::Superseded(_) => ("superseded", Vec::new()),
+        Event::Closing(_) => ("closing", Vec::new()),
+    };
+    let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+    told.push(KeyValue::new("proton.sequence", sequence));
+    span.add_event(name, told);
 }
 
 /// The string at a path of AWS's spelling.
@@ -235,6 +266,8 @@ impl Waiting {
 
     fn say(&mut self, event: Event, coalesced: u64) {
         self.position.sequence += 1;
+        let sequence = self.position.sequence;
+        self.wanted.trace.note(|span| note(span, sequence, &event));
         let now = SystemTime::now();
         let token = self
             .waits

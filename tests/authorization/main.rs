@@ -56,15 +56,7 @@ impl Guarded {
         let backend = tower::service_fn(move |call: Call| {
             counter.fetch_add(1, Ordering::SeqCst);
             let answer = answer(&call);
-            async move {
-                answer.map(|response| Reply {
-                    response,
-                    upstream_request_id: None,
-                    served: None,
-                    replayed: false,
-                    etag: None,
-                })
-            }
+            async move { answer.map(Reply::new) }
         });
         let authorizer = Authorizer::open(config).unwrap();
         let guards = Guards {

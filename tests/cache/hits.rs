@@ -138,15 +138,7 @@ impl Side {
         let changes: Arc<Mutex<u32>> = Arc::default();
         let backend = tower::service_fn(move |call: Call| {
             let answer = answer(&call, &changes);
-            async move {
-                answer.map(|response| Reply {
-                    response,
-                    upstream_request_id: None,
-                    served: None,
-                    etag: None,
-                    replayed: false,
-                })
-            }
+            async move { answer.map(Reply::new) }
         });
         let hour = proton_gateway::config::Span(Duration::from_secs(3600));
         let config = CacheConfig {

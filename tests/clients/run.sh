@@ -81,6 +81,9 @@ else
   echo "skipped: grpcurl: the program of its package does not run here"
   skipped=$((skipped + 1))
 fi
+run "docs/recipes.md" bash "$here/console.sh" "$binary" "$here/../../docs/recipes.md" 200ms
+# Steps so short that each command finds what the one before began.
+run "README.md" bash "$here/console.sh" "$binary" "$here/../../README.md" 1ms
 run "OpenID provider" bash "$here/oidc.sh" "$binary"
 run "gRPC-Web" bash "$here/web.sh" "$binary"
 run "bad input" python "$here/bad_input.py" "$aws" "$admin"

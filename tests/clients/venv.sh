@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs the Python clients below target/ and prints the folder with their programs. Does
-# nothing if what is there was made from the same list.
+# Installs Python packages below target/ and prints the folder with their programs: venv.sh [LIST NAME]
+#
+# The clients where nothing else is said. Does nothing if what is there was made from the same list.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-list=tests/clients/requirements.txt
-venv=$PWD/target/clients-venv
+list=${1:-tests/clients/requirements.txt}
+venv=$PWD/target/${2:-clients-venv}
 if ! cmp -s "$list" "$venv/installed.txt"; then
   rm -rf "$venv"
   mkdir -p target

@@ -55,6 +55,10 @@ impl Running {
     fn grpc(&self) -> &str {
         self.ready["grpc"].as_str().unwrap()
     }
+
+    fn admin(&self) -> &str {
+        self.ready["admin"].as_str().unwrap()
+    }
 }
 
 impl Drop for Running {
@@ -133,6 +137,67 @@ fn the_command_line_proves_who_it_is_over_tls() {
     arguments.truncate(1);
     let said = wait(&address, &arguments);
     assert!(!said.contains("NotFound"), "{said}");
+}
+
+/// What the program answers to the question whether a gateway serves.
+fn health(before: &[&str], after: &[&str]) -> (Option<i32>, String) {
+    let mut command = program();
+    command.args(before).arg("health").args(after);
+    let output = command.output().unwrap();
+    (output.status.code(), said(output))
+}
+
+#[test]
+fn health_asks_a_door_that_is_a_unix_socket_or_the_admin_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "listen = \"unix:{}\"\naws-listen = \"off\"\n",
+        folder.path().join("grpc.sock").display()
+    );
+    let running = Running::with(folder.path(), &config);
+    let good = (Some(0), String::new());
+    assert_eq!(health(&[], &["--address", running.grpc()]), good);
+    let admin = ["--admin-listen", running.admin()];
+    assert_eq!(health(&admin, &[]), good);
+    assert_eq!(health(&admin, &["--live"]), good);
+}
+
+#[test]
+fn health_needs_no_certificate_where_the_doors_ask_for_one() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let files = Folder::new(&servers.issue("localhost"), &clients);
+    files.put("servers.pem", &servers.pem);
+    let section = files.section(ClientCertificates::Required, TlsVersion::V1_3);
+    let config = format!(
+        "listen = \"127.0.0.1:0\"\naws-listen = \"off\"\n[tls]\n{}",
+        toml::to_string(&section).unwrap()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::with(folder.path(), &config);
+    let (code, said) = health(&["--admin-listen", running.admin()], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let address = running.grpc().replace("127.0.0.1", "https://localhost");
+    let ca = files.path("servers.pem");
+    let (code, said) = health(
+        &[],
+        &["--address", &address, "--ca-file", ca.to_str().unwrap()],
+    );
+    assert_eq!(code, Some(1), "{said}");
+}
+
+#[test]
+fn health_of_no_gateway_is_bad_and_says_whom_it_asked() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, said) = health(&["--admin-listen", &address], &["--timeout", "100ms"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("no answer within 100ms"), "{said}");
+    drop(taken);
+    let (code, said) = health(&["--admin-listen", &address], &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains(&address), "{said}");
+    let (code, said) = health(&["--admin-listen", "127.0.0.1:0"], &[]);
+    assert_eq!(code, Some(64), "{said}");
 }
 
 #[test]

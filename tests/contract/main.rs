@@ -5,7 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod configuration;
+mod errors;
+mod iam;
 mod lines;
+mod schema;
 
 use std::collections::BTreeSet;
 use std::fs;

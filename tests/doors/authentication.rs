@@ -60,13 +60,7 @@ impl World {
         let seen = Arc::clone(&callers);
         let backend = tower::service_fn(move |call: Call| {
             seen.lock().unwrap().push(call.principal);
-            std::future::ready(Ok(Reply {
-                response: environment(),
-                upstream_request_id: None,
-                served: None,
-                replayed: false,
-                etag: None,
-            }))
+            std::future::ready(Ok(Reply::new(environment())))
         });
         let metrics = Metrics::new().unwrap();
         let gateway = Gateway::new(pipeline::build(backend, metrics, &Guards::default()));

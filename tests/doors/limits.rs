@@ -37,13 +37,7 @@ fn gateway(limits: &str) -> Gateway {
             }
             _ => environment(),
         };
-        Ok(Reply {
-            response,
-            upstream_request_id: None,
-            served: None,
-            replayed: false,
-            etag: None,
-        })
+        Ok(Reply::new(response))
     });
     let metrics = Metrics::new().unwrap();
     let guards = Guards {

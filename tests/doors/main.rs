@@ -42,15 +42,7 @@ fn gateway_within(outcome: Result<Response, Error>, budget: Budget) -> Gateway {
     let outcome = Arc::new(outcome);
     let backend = tower::service_fn(move |_: Call| {
         let outcome = Arc::clone(&outcome);
-        async move {
-            (*outcome).clone().map(|response| Reply {
-                response,
-                upstream_request_id: None,
-                served: None,
-                replayed: false,
-                etag: None,
-            })
-        }
+        async move { (*outcome).clone().map(Reply::new) }
     });
     Gateway::within(
         pipeline::build(backend, Metrics::new().unwrap(), &Guards::default()),

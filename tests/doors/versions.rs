@@ -38,15 +38,7 @@ fn gateway() -> (Gateway, Arc<AtomicUsize>) {
             }
             _ => environment(),
         };
-        async move {
-            Ok::<_, Error>(Reply {
-                response,
-                upstream_request_id: None,
-                served: None,
-                etag: None,
-                replayed: false,
-            })
-        }
+        async move { Ok::<_, Error>(Reply::new(response)) }
     });
     let metrics = Metrics::new().unwrap();
     let pipeline = pipeline::build(backend, metrics, &Guards::default());

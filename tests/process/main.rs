@@ -6,6 +6,7 @@
 mod drain;
 mod killed;
 mod listeners;
+mod looking;
 mod reload;
 mod retries;
 mod rolling;

@@ -173,6 +173,11 @@ impl World {
         }
     }
 
+    /// Where the engine's state is, if it is on disk.
+    pub fn state(&self) -> &std::path::Path {
+        self._state.as_ref().expect("a folder").path()
+    }
+
     /// Makes one call and returns its response or its error.
     pub async fn call<T: Typed>(&self, request: T) -> Result<T::Response, Error> {
         Ok(self.expecting(request, Expected::Any).await?.0)

@@ -426,13 +426,7 @@ fn answers_late(error: Error) -> Client {
                     }),
                 }),
             };
-            Ok(Reply {
-                response,
-                upstream_request_id: None,
-                served: None,
-                replayed: false,
-                etag: None,
-            })
+            Ok(Reply::new(response))
         }
     });
     let gateway = Gateway::new(pipeline::build(

@@ -186,18 +186,11 @@ fn scripted(token: fn(usize) -> String) -> (Client, Arc<AtomicUsize>) {
         let number = count.fetch_add(1, Ordering::SeqCst);
         async move {
             assert!(matches!(call.request, Request::ListEnvironmentTemplates(_)));
-            Ok(Reply {
-                response: Response::ListEnvironmentTemplates(
-                    pb::ListEnvironmentTemplatesResponse {
-                        next_token: Some(token(number)),
-                        templates: Vec::new(),
-                    },
-                ),
-                upstream_request_id: None,
-                served: None,
-                replayed: false,
-                etag: None,
-            })
+            let page = pb::ListEnvironmentTemplatesResponse {
+                next_token: Some(token(number)),
+                templates: Vec::new(),
+            };
+            Ok(Reply::new(Response::ListEnvironmentTemplates(page)))
         }
     });
     let gateway = Gateway::new(pipeline::build(

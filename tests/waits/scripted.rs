@@ -82,6 +82,7 @@ impl Upstream {
                         served: None,
                         replayed: false,
                         etag: None,
+                        attempts: 1,
                     });
                 }
                 upstream.polls.fetch_add(1, Ordering::SeqCst);
@@ -100,6 +101,7 @@ impl Upstream {
                     served: None,
                     replayed: false,
                     etag: None,
+                    attempts: 1,
                 })
             }
         });

@@ -188,7 +188,11 @@ mod tests {
         let strangers: Vec<_> = strangers.map(|rpc| (rpc.method, kinds(rpc))).collect();
         assert_eq!(
             strangers,
-            [("Explain", vec![PRINCIPAL]), ("PurgeCache", vec![ACCOUNT])]
+            [
+                ("Explain", vec![PRINCIPAL]),
+                ("PurgeCache", vec![ACCOUNT]),
+                ("GetMetrics", vec![ACCOUNT]),
+            ]
         );
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, PartialEq, Message)]
 pub struct SettingsRecord {
     #[prost(message, optional, tag = "1")]
-    view: Option<pb::AccountSettings>,
+    pub(super) view: Option<pb::AccountSettings>,
 }
 
 const KEY: &str = "account";

@@ -8,6 +8,7 @@ use prost_types::Timestamp;
 
 use super::bucket::Buckets;
 use super::template::schema::Schema;
+use crate::api::pb::DeploymentStatus;
 use crate::clock::{epoch_millis, timestamp};
 
 /// What the engine is told once, at its start.
@@ -129,15 +130,37 @@ pub struct Context {
     pub settings: Arc<Settings>,
     schemas: Arc<Schemas>,
     lacked: Option<Lacked>,
+    ended: Ended,
+}
+
+/// How deployments ended in an operation; it may still be undone.
+#[derive(Debug, Clone, Default)]
+pub struct Ended(Arc<Mutex<Vec<DeploymentStatus>>>);
+
+impl Ended {
+    pub fn take(&self) -> Vec<DeploymentStatus> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Context {
+    pub(super) fn note_ended(&self, status: DeploymentStatus) {
+        let mut ended = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.push(status);
+    }
+
+    /// Where it is put down how deployments ended.
+    pub fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+
     pub fn new(now: SystemTime, settings: Arc<Settings>, schemas: Arc<Schemas>) -> Self {
         Self {
             now,
             settings,
             schemas,
             lacked: None,
+            ended: Ended::default(),
         }
     }
 

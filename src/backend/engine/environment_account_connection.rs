@@ -42,7 +42,7 @@ impl Record for ConnectionRecord {
 }
 
 impl ConnectionRecord {
-    fn of(view: View) -> Self {
+    pub(super) fn of(view: View) -> Self {
         Self {
             view: Some(Box::new(view)),
         }
@@ -57,7 +57,7 @@ impl ConnectionRecord {
     }
 }
 
-fn tail(id: &str) -> String {
+pub(super) fn tail(id: &str) -> String {
     format!("environment-account-connection/{id}")
 }
 

@@ -31,7 +31,7 @@ const CANCELLED: &str = "User initiated cancellation.";
 /// Deployments that are remembered for one target; the oldest go first.
 const HISTORY: u64 = 100;
 /// How long the deployments of a deleted resource are remembered.
-const REMEMBERED_MILLIS: i64 = 30 * 24 * 3600 * 1000;
+pub(super) const REMEMBERED_MILLIS: i64 = 30 * 24 * 3600 * 1000;
 
 /// What is deployed, as the tail of its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -344,6 +344,48 @@ pub fn cancel(
     schedule(tx, cx.settle_at(), &subject(&id), Task::Cancel(id.clone()))
 }
 
+/// What is still to be done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    pub tasks: u64,
+    /// When the first of them is due.
+    pub due_millis: Option<i64>,
+    /// Deployments that have not ended.
+    pub deployments: u64,
+    /// When the oldest of those began.
+    pub begun: Option<Timestamp>,
+}
+
+impl Backlog {
+    pub fn of(tx: &Transaction<'_>) -> Result<Self> {
+        let (mut tasks, mut under_way) = (0, Vec::new());
+        let due_millis = tx.see_tasks(|body| {
+            tasks += 1;
+            if let Ok(Task::Settle(id) | Task::Cancel(id) | Task::GiveUp(id)) = Task::decode(body) {
+                under_way.push(id);
+            }
+        })?;
+        let mut backlog = Self {
+            tasks,
+            due_millis,
+            ..Self::default()
+        };
+        for id in under_way {
+            let record = tx.get::<DeploymentRecord>(&id)?;
+            if let Some(record) = record.filter(|record| !record.ended()) {
+                backlog.deployments += 1;
+                let begun = record.view.and_then(|view| view.created_at);
+                let time = |at: &Timestamp| (at.seconds, at.nanos);
+                backlog.begun = [backlog.begun, begun]
+                    .into_iter()
+                    .flatten()
+                    .min_by_key(time);
+            }
+        }
+        Ok(backlog)
+    }
+}
+
 /// The record of the deployment that was begun last.
 pub fn current(tx: &Transaction<'_>, rollout: &Rollout) -> Result<DeploymentRecord> {
     tx.get::<DeploymentRecord>(rollout.attempted_id.as_deref().unwrap_or_default())?
@@ -386,6 +428,7 @@ fn end(
         outputs: record.outputs.clone(),
         at: cx.now(),
     };
+    cx.note_ended(status);
     let target = Target::parse(&record.target)
         .ok_or_else(|| Error::internal("a deployment of something unknown"))?;
     match &target {
@@ -474,7 +517,7 @@ impl Task {
     }
 }
 
-fn subject(deployment_id: &str) -> String {
+pub(super) fn subject(deployment_id: &str) -> String {
     format!("deployment/{deployment_id}")
 }
 

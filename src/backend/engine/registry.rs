@@ -143,7 +143,7 @@ pub fn templates_prefix(kind: TemplateType) -> String {
     format!("{}/", kind_key(kind))
 }
 
-fn version_key(kind: TemplateType, template: &str, major: u64, minor: u64) -> String {
+pub(super) fn version_key(kind: TemplateType, template: &str, major: u64, minor: u64) -> String {
     format!("{}{minor:020}", major_prefix(kind, template, major))
 }
 
@@ -525,7 +525,7 @@ pub fn create_version(
     Ok(record)
 }
 
-fn subject(record: &VersionRecord) -> String {
+pub(super) fn subject(record: &VersionRecord) -> String {
     format!("template-version/{}", record.key())
 }
 
@@ -592,7 +592,7 @@ pub fn update_version(
 }
 
 /// Writes down anew which versions a template has.
-fn recount(tx: &Transaction<'_>, kind: TemplateType, name: &str) -> Result<()> {
+pub(super) fn recount(tx: &Transaction<'_>, kind: TemplateType, name: &str) -> Result<()> {
     let mut template = template(tx, kind, name)?;
     for major in &mut template.majors {
         (major.published, major.latest) = (None, None);

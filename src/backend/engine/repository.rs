@@ -20,9 +20,9 @@ use crate::error::{Error, Result};
 #[derive(Clone, PartialEq, Message)]
 pub struct RepositoryRecord {
     #[prost(message, optional, tag = "1")]
-    view: Option<pb::Repository>,
+    pub(super) view: Option<pb::Repository>,
     #[prost(string, tag = "2")]
-    fingerprint: String,
+    pub(super) fingerprint: String,
 }
 
 impl Record for RepositoryRecord {
@@ -46,7 +46,7 @@ impl RepositoryRecord {
     }
 }
 
-fn provider_name(provider: Provider) -> &'static str {
+pub(super) fn provider_name(provider: Provider) -> &'static str {
     match provider {
         Provider::Github => "github",
         Provider::GithubEnterprise => "github_enterprise",
@@ -55,11 +55,11 @@ fn provider_name(provider: Provider) -> &'static str {
     }
 }
 
-fn key(provider: Provider, name: &str) -> String {
+pub(super) fn key(provider: Provider, name: &str) -> String {
     format!("{}/{name}", provider_name(provider))
 }
 
-fn tail(provider: Provider, name: &str) -> String {
+pub(super) fn tail(provider: Provider, name: &str) -> String {
     format!("repository/{}:{name}", provider_name(provider))
 }
 

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, PartialEq, Message)]
 pub struct ServiceSyncRecord {
     #[prost(message, optional, tag = "1")]
-    view: Option<pb::ServiceSyncConfig>,
+    pub(super) view: Option<pb::ServiceSyncConfig>,
 }
 
 impl Record for ServiceSyncRecord {

@@ -10,15 +10,23 @@ use crate::error::{Error, Result, Violation};
 /// The longest spec (API model, SpecContents).
 const MAX_CHARS: usize = 51_200;
 
-/// The schema of a registered version.
+/// The schema of a registered version. One that was imported may have none.
 pub fn schema(cx: &Context, version: &VersionRecord) -> Result<Schema> {
-    cx.schema(version.schema.as_deref().unwrap_or_default())
-        .ok_or_else(|| {
-            Error::internal(format!(
-                "the schema of {}, once accepted, is not any more",
-                version.tail()
-            ))
-        })
+    let Some(text) = version.schema.as_deref() else {
+        let tail = version.tail();
+        return Err(Error::precondition(
+            &tail,
+            format!(
+                "{tail} was imported without its schema; register another version, and deploy that"
+            ),
+        ));
+    };
+    cx.schema(text).ok_or_else(|| {
+        Error::internal(format!(
+            "the schema of {}, once accepted, is not any more",
+            version.tail()
+        ))
+    })
 }
 
 /// What is wrong with a spec, as a refusal of the request it is in.
@@ -64,8 +72,14 @@ pub fn rendered(spec: &ServiceSpec) -> Result<String> {
         .map_err(|error| refused(&error))
 }
 
-/// Reads a spec that was accepted before.
+/// Reads a spec that was accepted before; one that was imported may be absent.
 pub fn stored(text: &str) -> Result<ServiceSpec> {
+    if text.is_empty() {
+        return Ok(ServiceSpec {
+            pipeline: None,
+            instances: Vec::new(),
+        });
+    }
     ServiceSpec::parse(text, usize::MAX)
         .map_err(|_| Error::internal("a spec that was once accepted is not any more"))
 }

@@ -8,9 +8,11 @@
 //! nothing from its neighbours, and nobody is answered before the commit is on disk. Reads run on
 //! connections of their own and are never blocked by the writer.
 
+pub mod copy;
 mod directory;
 pub mod ledger;
 mod schema;
+mod snapshot;
 mod transaction;
 mod version;
 mod writer;
@@ -23,7 +25,10 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::watched;
 pub use directory::OpenError;
+pub use snapshot::Snapshot;
 pub use transaction::{Record, Task, Transaction};
 pub use version::Version;
 
@@ -45,6 +50,10 @@ pub struct Store {
 struct Readers {
     idle: Arc<std::sync::Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+}
+
+fn size(path: &Path) -> Option<u64> {
+    Some(std::fs::metadata(path).ok()?.len())
 }
 
 impl Store {
@@ -88,6 +97,19 @@ impl Store {
     /// Where the names of what was changed are published once it is durable.
     pub fn changes(&self) -> &Changes {
         &self.writer.changes
+    }
+
+    /// Has `metrics` told of commits and of the files. At most once.
+    pub fn measured_by(&self, metrics: &Metrics) {
+        if self.writer.metrics.set(metrics.clone()).is_err() {
+            return;
+        }
+        metrics.watch(watched::STORE_QUEUE, self.writer.waiting());
+        if let Some(place) = &self.place {
+            let (file, log) = (place.file(), place.log());
+            metrics.watch(watched::STORE_BYTES, move || size(&file));
+            metrics.watch(watched::STORE_WAL_BYTES, move || size(&log));
+        }
     }
 
     /// Which state readers see.

@@ -24,10 +24,10 @@ const MOST: usize = 50;
 #[derive(Clone, PartialEq, Message)]
 pub struct TagsRecord {
     #[prost(string, tag = "1")]
-    tail: String,
+    pub(super) tail: String,
     /// In the order of their keys.
     #[prost(message, repeated, tag = "2")]
-    tags: Vec<pb::Tag>,
+    pub(super) tags: Vec<pb::Tag>,
 }
 
 impl Record for TagsRecord {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, PartialEq, Message)]
 pub struct TemplateSyncRecord {
     #[prost(message, optional, tag = "1")]
-    view: Option<pb::TemplateSyncConfig>,
+    pub(super) view: Option<pb::TemplateSyncConfig>,
 }
 
 impl Record for TemplateSyncRecord {

@@ -73,11 +73,8 @@ impl Upstream {
             }),
         };
         Ok(Reply {
-            response,
             upstream_request_id: Some("aws-1".to_owned()),
-            served: None,
-            replayed: false,
-            etag: None,
+            ..Reply::new(response)
         })
     }
 }

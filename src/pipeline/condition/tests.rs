@@ -48,13 +48,7 @@ impl Upstream {
             }
             _ => Response::CancelEnvironmentDeployment(Default::default()),
         };
-        Ok(Reply {
-            response,
-            upstream_request_id: None,
-            served: None,
-            etag: None,
-            replayed: false,
-        })
+        Ok(Reply::new(response))
     }
 
     fn environment(&self) -> pb::Environment {

@@ -111,6 +111,11 @@ impl Lines {
 }
 
 impl Place {
+    /// Whether nobody stood before it when it came.
+    pub fn is_first(&self) -> bool {
+        self.turn.is_none()
+    }
+
     /// Waits until it is this one's turn.
     pub async fn turn(&mut self) -> Turn {
         match self.turn.take() {

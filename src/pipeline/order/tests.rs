@@ -91,13 +91,7 @@ impl Bench {
             // As one that is far away.
             async move {
                 tokio::task::yield_now().await;
-                Ok(Reply {
-                    response: response?,
-                    upstream_request_id: None,
-                    served: None,
-                    etag: None,
-                    replayed: false,
-                })
+                Ok(Reply::new(response?))
             }
         });
         let metrics = Metrics::new().unwrap();

@@ -74,18 +74,12 @@ impl Scripted {
         begun.1 = true;
         match turn {
             Some(Turn::Fail(error)) => Err(error),
-            _ => Ok(Reply {
-                response: match request {
-                    Request::CreateServiceInstance(_) => {
-                        Response::CreateServiceInstance(pb::CreateServiceInstanceResponse::default())
-                    }
-                    _ => Response::GetEnvironment(pb::GetEnvironmentResponse::default()),
-                },
-                upstream_request_id: None,
-                served: None,
-                etag: None,
-                replayed: false,
-            }),
+            _ => Ok(Reply::new(match request {
+                Request::CreateServiceInstance(_) => {
+                    Response::CreateServiceInstance(pb::CreateServiceInstanceResponse::default())
+                }
+                _ => Response::GetEnvironment(pb::GetEnvironmentResponse::default()),
+            })),
         }
     }
 }

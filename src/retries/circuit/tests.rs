@@ -17,13 +17,9 @@ fn later() -> Instant {
 }
 
 fn answer() -> Result<Reply> {
-    Ok(Reply {
-        response: Response::GetEnvironment(pb::GetEnvironmentResponse::default()),
-        upstream_request_id: None,
-        served: None,
-        etag: None,
-        replayed: false,
-    })
+    Ok(Reply::new(Response::GetEnvironment(
+        pb::GetEnvironmentResponse::default(),
+    )))
 }
 
 fn error(kind: ErrorKind) -> Result<Reply> {

@@ -9,6 +9,8 @@ use super::schema::SchemaError;
 /// The database file inside the state directory. SQLite keeps `-wal` and `-shm` beside it.
 pub(super) const DATABASE: &str = "proton.db";
 const LOCK: &str = "lock";
+/// The database while it is put back from a backup. A gateway does not start beside it.
+pub(super) const DRAFT: &str = "proton.db.draft";
 /// What may stand in a directory that we have not used yet.
 const OURS: &[&str] = &[LOCK, DATABASE, "proton.db-wal", "proton.db-shm", "buckets"];
 
@@ -31,6 +33,8 @@ pub enum OpenError {
         "the state directory {path} holds {entry}, which is not the gateway's; give --state-dir an empty or a new directory"
     )]
     Foreign { path: PathBuf, entry: String },
+    #[error("there is no store in {0}; give --state-dir the folder of a gateway that has run")]
+    Absent(PathBuf),
     #[error("cannot open the database {path}: {cause}")]
     Database {
         path: PathBuf,
@@ -50,6 +54,11 @@ impl OpenError {
 
 /// Creates `directory` if needed and takes it for this process until the file is closed.
 pub(super) fn claim(directory: &Path) -> Result<File, OpenError> {
+    claim_beside(directory, &[])
+}
+
+/// The same, although what was `left` may stand in it.
+pub(super) fn claim_beside(directory: &Path, left: &[&str]) -> Result<File, OpenError> {
     let unusable = |cause| OpenError::Unusable {
         path: directory.to_owned(),
         cause,
@@ -67,7 +76,7 @@ pub(super) fn claim(directory: &Path) -> Result<File, OpenError> {
         for entry in fs::read_dir(directory).map_err(unusable)? {
             let name = entry.map_err(unusable)?.file_name();
             let name = name.to_string_lossy();
-            if !OURS.contains(&name.as_ref()) {
+            if !OURS.contains(&name.as_ref()) && !left.contains(&name.as_ref()) {
                 return Err(OpenError::Foreign {
                     path: directory.to_owned(),
                     entry: name.into_owned(),
@@ -107,6 +116,17 @@ impl Place {
             device: about.dev(),
             inode: about.ino(),
         })
+    }
+
+    pub(super) fn file(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// What is not yet in the file.
+    pub(super) fn log(&self) -> PathBuf {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        log.into()
     }
 
     /// Whether the same file still stands there.

@@ -101,6 +101,17 @@ impl Transaction<'_> {
             .map_err(|error| fault(&error))
     }
 
+    /// How many keys there are, and what they take in bytes.
+    pub fn ledger_size(&self) -> Result<(u64, u64)> {
+        self.connection()
+            .prepare_cached(
+                "SELECT (SELECT count(*) FROM ledger),
+                        coalesce((SELECT bytes FROM ledger_use WHERE caller = x''), 0)",
+            )
+            .and_then(|mut query| query.query_row([], |row| Ok((row.get(0)?, row.get(1)?))))
+            .map_err(|error| fault(&error))
+    }
+
     /// When the first of the keys of `caller`, or of all callers, is forgotten, if there is one.
     pub fn ledger_room_at(&self, caller: Option<&[u8]>) -> Result<Option<i64>> {
         let sql = match caller {

@@ -8,6 +8,8 @@ use rusqlite::Connection;
 /// Marks the file as ours (`PRAGMA application_id`): "PRTN".
 const APPLICATION_ID: i32 = 0x5052_544E;
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of the header of SQLite's files.
+pub(super) const HEADER: usize = 100;
 
 /// One step per version of the file (`PRAGMA user_version`), oldest first. A step that has been
 /// released is never edited.
@@ -84,7 +86,7 @@ const MIGRATIONS: &[&str] = &[
 pub enum SchemaError {
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
-    #[error("it is not a database of this program; give --state-dir another directory")]
+    #[error("it is not a database of this program")]
     Foreign,
     #[error(
         "it was written by a newer version of this program (format {found}, this one knows up to {known}); use that version"
@@ -108,7 +110,8 @@ pub(super) fn open_in_memory() -> Result<Connection, SchemaError> {
     Ok(connection)
 }
 
-fn migrate(connection: &Connection) -> Result<(), SchemaError> {
+/// The version of a file; 0 of an empty one. Refuses what is not ours, or newer than this program.
+pub(super) fn version_of(connection: &Connection) -> Result<usize, SchemaError> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let application_id =
         pragma("application_id").map_err(|error| match error.sqlite_error_code() {
@@ -121,12 +124,34 @@ fn migrate(connection: &Connection) -> Result<(), SchemaError> {
         return Err(SchemaError::Foreign);
     }
     let found = usize::try_from(pragma("user_version")?).unwrap_or(usize::MAX);
+    known(found)
+}
+
+fn known(found: usize) -> Result<usize, SchemaError> {
     if found > MIGRATIONS.len() {
         return Err(SchemaError::TooNew {
             found,
             known: MIGRATIONS.len(),
         });
     }
+    Ok(found)
+}
+
+/// The same by the first bytes of a file, before anything opens it.
+pub(super) fn version_in(header: &[u8; HEADER]) -> Result<usize, SchemaError> {
+    // The file format of SQLite, "The Database Header".
+    let number = |at: usize| {
+        let bytes = header.get(at..at + 4).and_then(|it| it.try_into().ok());
+        bytes.map_or(0, i32::from_be_bytes)
+    };
+    if !header.starts_with(b"SQLite format 3\0") || number(68) != APPLICATION_ID {
+        return Err(SchemaError::Foreign);
+    }
+    known(usize::try_from(number(60)).unwrap_or(usize::MAX))
+}
+
+fn migrate(connection: &Connection) -> Result<(), SchemaError> {
+    let found = version_of(connection)?;
     for (version, step) in MIGRATIONS.iter().enumerate().skip(found) {
         connection.execute_batch(&format!(
             "BEGIN IMMEDIATE; {step} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}; COMMIT;",

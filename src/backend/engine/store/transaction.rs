@@ -283,6 +283,15 @@ impl<'a> Transaction<'a> {
         Ok(found)
     }
 
+    /// Whether nothing was stored yet; secrets of the store itself do not count.
+    pub fn is_empty(&self) -> Result<bool> {
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM record) AND NOT EXISTS (SELECT 1 FROM task)
+                   AND NOT EXISTS (SELECT 1 FROM bundle) AND NOT EXISTS (SELECT 1 FROM ledger)";
+        self.connection
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(|error| fault(&error))
+    }
+
     /// How many records have a key that begins with `prefix`.
     pub fn count<R: Record>(&self, prefix: &str) -> Result<u64> {
         self.connection
@@ -348,6 +357,23 @@ impl<'a> Transaction<'a> {
             return task().map(Some).map_err(|error| fault(&error));
         }
         Ok(None)
+    }
+
+    /// Shows what each task is to do to `see`, and says when the first is due, if there is one.
+    pub fn see_tasks(&self, mut see: impl FnMut(&[u8])) -> Result<Option<i64>> {
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT due_millis, body FROM task ORDER BY due_millis, id")
+            .map_err(|error| fault(&error))?;
+        let mut rows = query.query([]).map_err(|error| fault(&error))?;
+        let mut first = None;
+        while let Some(row) = rows.next().map_err(|error| fault(&error))? {
+            let due = row.get(0).map_err(|error| fault(&error))?;
+            first = first.or(Some(due));
+            let body = row.get_ref(1).map_err(|error| fault(&error))?;
+            see(body.as_bytes().unwrap_or_default());
+        }
+        Ok(first)
     }
 
     /// Has a task done later than it was to be.

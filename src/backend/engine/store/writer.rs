@@ -1,7 +1,8 @@
 //! The one thread that changes the store, and how it commits for several callers at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Instant;
 
 use rusqlite::Connection;
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -11,6 +12,7 @@ use super::transaction::{Transaction, fault, rolled_back};
 use super::version::Version;
 use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::telemetry::Metrics;
 
 /// Mutations that wait for the thread; a caller beyond them waits for a place.
 const QUEUE: usize = 1024;
@@ -30,6 +32,8 @@ pub(super) struct Writer {
     /// Where the names of what was changed are published then.
     pub(super) changes: Changes,
     pub(super) version: Version,
+    /// Who is told of commits, once that is known.
+    pub(super) metrics: Arc<OnceLock<Metrics>>,
 }
 
 /// Who is told of a mutation.
@@ -43,12 +47,24 @@ impl Writer {
     pub(super) fn start(connection: Connection) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         // Ends when the last `Writer` is dropped.
-        thread::spawn(move || serve(&connection, queue));
+        let metrics = Arc::new(OnceLock::new());
+        let told = Arc::clone(&metrics);
+        thread::spawn(move || serve(&connection, queue, &told));
         Self {
             jobs,
             committed: Arc::default(),
             changes: Changes::default(),
             version: Version::default(),
+            metrics,
+        }
+    }
+
+    /// How many wait for the thread; asks as long as a `Writer` lives.
+    pub(super) fn waiting(&self) -> impl Fn() -> Option<u64> + Send + Sync + 'static {
+        let jobs = self.jobs.downgrade();
+        move || {
+            let jobs = jobs.upgrade()?;
+            u64::try_from(jobs.max_capacity() - jobs.capacity()).ok()
         }
     }
 
@@ -116,7 +132,7 @@ impl Writer {
     }
 }
 
-fn serve(connection: &Connection, mut queue: Receiver<Job>) {
+fn serve(connection: &Connection, mut queue: Receiver<Job>, metrics: &OnceLock<Metrics>) {
     while let Some(first) = queue.blocking_recv() {
         if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
             // Running the job outside a transaction is not an option; its answer is the fault.
@@ -133,7 +149,13 @@ fn serve(connection: &Connection, mut queue: Receiver<Job>) {
         let committed = if connection.is_autocommit() {
             Err(rolled_back())
         } else {
-            commit(connection)
+            let began = Instant::now();
+            let committed = commit(connection);
+            if let Some(metrics) = metrics.get() {
+                let mutations = u64::try_from(answers.len()).unwrap_or(u64::MAX);
+                metrics.commit(mutations, began.elapsed());
+            }
+            committed
         };
         for answer in answers {
             answer(committed.clone());

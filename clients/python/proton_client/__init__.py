@@ -1,0 +1,1 @@
+"""How to call a Proton gateway from Python."""

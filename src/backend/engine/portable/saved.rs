@@ -1,0 +1,57 @@
+//! What AWS Proton's command line has printed, as what a store is to hold.
+//!
+//! A folder of JSON files, each the answer of one `aws proton get-…` or `list-…`. Which answer a
+//! file has is told by the answer itself, except for outputs and tags, which do not say whose they
+//! are: there the name of the file does. What was not saved is filled from list entries and from
+//! what refers to it, as far as that goes; the rest is told as a [`Remark`]. Nothing is deployed,
+//! and nothing stays under way: AWS will not end it any more.
+
+mod answers;
+mod bundles;
+mod records;
+
+use std::path::Path;
+
+use super::holdings::Holdings;
+use super::problem::Problems;
+use crate::backend::engine::context::Settings;
+
+/// Something that was not saved, and what that prevents.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remark {
+    /// As in its ARN: `environment/prod`.
+    pub subject: String,
+    pub text: String,
+}
+
+/// What was saved.
+#[derive(Debug, Default)]
+pub struct Saved {
+    pub holdings: Holdings,
+    pub remarks: Vec<Remark>,
+}
+
+impl Saved {
+    fn remark(&mut self, subject: impl Into<String>, text: impl Into<String>) {
+        self.remarks.push(Remark {
+            subject: subject.into(),
+            text: text.into(),
+        });
+    }
+}
+
+/// Reads the answers in the folder `root`, and the bundles in another one, if there is one.
+pub fn read(
+    root: &Path,
+    bundles: Option<&Path>,
+    settings: &Settings,
+    problems: &Problems,
+) -> Result<Saved, String> {
+    let answers = answers::read(root, settings, problems)?;
+    let mut saved = records::build(answers, problems);
+    bundles::add(&mut saved, bundles, problems)?;
+    saved.holdings.check(problems);
+    saved.remarks.sort();
+    saved.remarks.dedup();
+    Ok(saved)
+}
