@@ -1,7 +1,7 @@
 //! Ten minutes of mixed load against the release binary: is memory flat, and does all come back?
 //!
-//! `cargo bench --bench soak -- --minutes 10`. The exit status says it: 0 if memory was flat and files
-//! and sockets are back to what they were at the start, else 1.
+//! `cargo bench --bench soak -- --minutes 10`. The exit status says it: 0 if memory was flat and files,
+//! sockets and the gateway's own gauges are back to what they were at the start, else 1.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -34,6 +34,13 @@ const FLAT: f64 = 5.0;
 /// Descriptors that may be more at the end: the database opens readers as they are needed.
 const MORE_FILES: usize = 8;
 const ENVIRONMENTS: usize = 8;
+/// What the gateway itself counts as long as it lasts.
+const LEVELS: [&str; 4] = [
+    "proton_gateway_requests_active",
+    "proton_gateway_streams_open",
+    "proton_gateway_pollers",
+    "proton_gateway_connections_open",
+];
 const CONFIG: &str = "[cache]\nenabled = true\n[waits]\npauses = [\"500ms\"]\nlinger = \"2s\"\n";
 
 /// What the machine and the gateway say of the process.
@@ -258,6 +265,15 @@ fn sample(program: &Program, at: Duration) -> Sample {
     }
 }
 
+impl Sample {
+    /// The sum of a gauge over its labels.
+    fn level(&self, name: &str) -> f64 {
+        let series = self.gauges.iter();
+        let of_name = series.filter(|(series, _)| series.split('{').next() == Some(name));
+        of_name.map(|(_, value)| value).sum()
+    }
+}
+
 /// All gauges of the page, by name and labels.
 fn gauges(page: &str) -> BTreeMap<String, f64> {
     let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
@@ -386,7 +402,10 @@ async fn main() -> ExitCode {
     }
     let settling = Instant::now();
     let back = |after: &Sample| {
-        after.files <= before.files + MORE_FILES && after.sockets <= before.sockets
+        let levels = LEVELS
+            .iter()
+            .all(|name| after.level(name) <= before.level(name));
+        after.files <= before.files + MORE_FILES && after.sockets <= before.sockets && levels
     };
     let after = loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -396,7 +415,14 @@ async fn main() -> ExitCode {
         }
     };
     show(&after, &load);
-    println!("gauges at the end: {:?}", after.gauges);
+    for name in LEVELS {
+        let peak = samples
+            .iter()
+            .map(|sample| sample.level(name))
+            .fold(0.0, f64::max);
+        let (before, after) = (before.level(name), after.level(name));
+        println!("{name}: {before} before, {peak} at most, {after} after");
+    }
     let growth = growth(&samples);
     let (flat, back) = (growth < FLAT, back(&after));
     println!(

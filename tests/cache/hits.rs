@@ -24,6 +24,7 @@ use proton_gateway::clock::ManualClock;
 use proton_gateway::config::authorization::AuthorizationConfig;
 use proton_gateway::config::cache::CacheConfig;
 use proton_gateway::config::grpc_web::GrpcWebConfig;
+use proton_gateway::edge::compression::PAYS_FROM;
 use proton_gateway::edge::grpc_door::{self, Edge};
 use proton_gateway::edge::health::Health;
 use proton_gateway::edge::web::Web;
@@ -82,6 +83,15 @@ fn answer(call: &Call, changes: &Mutex<u32>) -> Result<Response, Error> {
                 service: Some(pb::Service {
                     name: Some(request.name.clone()),
                     description: Some(changes.to_string()),
+                    ..Default::default()
+                }),
+            })
+        }
+        api::Request::GetService(request) if request.name == "large" => {
+            Response::GetService(pb::GetServiceResponse {
+                service: Some(pb::Service {
+                    name: Some(request.name.clone()),
+                    description: Some("x".repeat(2 * PAYS_FROM)),
                     ..Default::default()
                 }),
             })
@@ -534,4 +544,24 @@ async fn a_page_gets_what_is_kept_by_its_own_protocol() {
         asked,
         "it was answered at the door"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_sent_as_it_is_also_to_whoever_takes_it_compressed() {
+    let both = Both::new(false).await;
+    let asked = get("alice", "large");
+    both.warm(&asked).await;
+    let (kept, _) = both.quick.answer(&asked).await;
+    for encodings in ["gzip", "zstd,gzip", "identity"] {
+        let asked = asked.clone().saying("grpc-accept-encoding", encodings);
+        let (answer, at_door) = both.quick.answer(&asked).await;
+        assert!(at_door);
+        assert_eq!(answer.headers.get("grpc-encoding"), None);
+        assert_eq!((answer.body[0], &answer.body), (0, &kept.body));
+    }
+    // The pipeline compresses the same answer, and says so.
+    let asked = asked.saying("grpc-accept-encoding", "zstd,gzip");
+    let (answer, _) = both.plain.answer(&asked).await;
+    assert_eq!(answer.headers["grpc-encoding"], "zstd");
+    assert!(answer.body[0] == 1 && answer.body.len() < PAYS_FROM);
 }

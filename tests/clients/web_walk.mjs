@@ -46,8 +46,9 @@ const walks = {
     );
     assert.equal(answer.serviceTemplate.description, "käse");
     assert.equal(headers.get("x-request-id"), "page-7");
+    const read = { onHeader: (given) => (headers = given) };
+    const found = await client.getServiceTemplate({ name: "of-a-page" }, read);
     assert.ok(headers.get("etag"));
-    const found = await client.getServiceTemplate({ name: "of-a-page" });
     assert.equal(found.serviceTemplate.name, "of-a-page");
   },
 

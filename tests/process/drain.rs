@@ -54,7 +54,7 @@ impl Stream {
         }
     }
 
-    /// The next event but heartbeats. Each has the number after that of the one before, on
+    /// The next event but those that say nothing of the deployment. Each has the number after that of the one before, on
     /// whichever gateway that was told.
     async fn next(&mut self) -> Event {
         loop {
@@ -65,7 +65,8 @@ impl Stream {
             self.sequence = event.sequence;
             self.token = event.resume_token;
             match event.event.unwrap() {
-                Event::Heartbeat(_) => {}
+                // A machine that is shared may be too slow for a thousand polls.
+                Event::Heartbeat(_) | Event::Degraded(_) => {}
                 other => return other,
             }
         }

@@ -329,7 +329,6 @@ impl Position {
                 let pause = closing.reconnect_after.unwrap();
                 self.closing = Some(pause.try_into().unwrap());
             }
-            Event::Degraded(degraded) => panic!("{degraded:?}"),
             _ => {}
         }
     }
