@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::{Found, Holdings};
 use crate::api::Typed;
 use crate::api::pb::{self, TemplateType, TemplateVersionStatus};
@@ -62,7 +64,8 @@ impl Holdings {
                     );
                     let version = (state.template_name(), major, minor);
                     check.version(file, field, TemplateType::Environment, version);
-                    check.yaml(file, &format!("{field}.spec"), state.spec());
+                    let field = format!("{field}.spec");
+                    check.environment_spec(file, &field, state.spec.as_deref());
                 }
             }
             if let Some(branch) = &record.repository {
@@ -183,8 +186,10 @@ impl Holdings {
             check.name(file, "name", &record.name);
             check.template(file, TemplateType::Service, &record.template);
             check.service_spec(file, "spec", record.spec.as_deref());
-            let work = record.work.as_ref();
-            check.service_spec(file, "underWay.spec", work.map(|work| work.spec.as_str()));
+            // Of a service without a spec that is being deleted there is none.
+            let coming = record.work.as_ref().map(|work| work.spec.as_str());
+            let coming = coming.filter(|text| !text.is_empty());
+            check.service_spec(file, "underWay.spec", coming);
             if record.status == 0 {
                 check.wrong(file, "status", "is missing");
             }
@@ -339,16 +344,16 @@ impl Check<'_> {
         }
     }
 
-    fn yaml(&self, file: &str, field: &str, text: &str) {
-        if !text.is_empty()
-            && let Err(error) = yaml::parse(text)
-        {
-            self.wrong(file, field, format!("is no YAML: {error}"));
+    fn environment_spec(&self, file: &str, field: &str, text: Option<&str>) {
+        match text.map(yaml::parse) {
+            None | Some(Ok(Value::Object(_))) => {}
+            Some(Ok(_)) => self.wrong(file, field, "is no mapping"),
+            Some(Err(error)) => self.wrong(file, field, format!("is no YAML: {error}")),
         }
     }
 
     fn service_spec(&self, file: &str, field: &str, text: Option<&str>) {
-        let Some(text) = text.filter(|text| !text.is_empty()) else {
+        let Some(text) = text else {
             return;
         };
         if let Err(error) = ServiceSpec::parse(text, usize::MAX) {
