@@ -86,7 +86,8 @@ impl ExportCommand {
 impl ImportCommand {
     pub fn run(&self, config: &Config) -> Result<(), Failure> {
         let (settings, state) = engine(config)?;
-        let report = Report::new(self.quiet, "reading");
+        let report = Report::new(self.quiet, "reading files");
+        let told = |done, total| report.progress(done, total);
         let problems = Problems::default();
         let (holdings, remarks) = match self.from {
             Form::Export if self.bundles.is_some() => {
@@ -94,12 +95,12 @@ impl ImportCommand {
                 return Err(Failure::Usage(text));
             }
             Form::Export => (
-                import::read(&self.folder, &settings, &problems)?,
+                import::read(&self.folder, &settings, &problems, &told)?,
                 Vec::new(),
             ),
             Form::Aws => {
                 let bundles = self.bundles.as_deref();
-                let saved = saved::read(&self.folder, bundles, &settings, &problems)?;
+                let saved = saved::read(&self.folder, bundles, &settings, &problems, &told)?;
                 (saved.holdings, saved.remarks)
             }
         };

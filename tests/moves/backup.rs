@@ -223,6 +223,31 @@ async fn nothing_is_restored_over_a_store_or_into_a_folder_of_others() {
     assert!(said.contains("thesis.txt"), "{said}");
 }
 
+#[tokio::test]
+async fn what_an_interrupted_restore_has_left_is_no_store_and_stands_in_nobodys_way() {
+    let (world, folder) = small().await;
+    let (file, state) = (folder.path().join("b.db"), folder.path().join("state"));
+    done(world.state(), &["backup", shown(&file)]);
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("proton.db.draft"), "half").unwrap();
+    // A gateway would begin with nothing.
+    assert!(proton_gateway::backend::engine::store::Store::open(&state).is_err());
+    done(&state, &["restore", shown(&file)]);
+    assert!(!state.join("proton.db.draft").exists());
+}
+
+#[test]
+fn the_keys_of_a_forwarding_gateway_are_backed_up_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, state) = (folder.path().join("b.db"), folder.path().join("keys"));
+    drop(proton_gateway::backend::engine::store::Store::open(&state).unwrap());
+    let said = done(&state, &["--upstream", "aws", "backup", shown(&file)]);
+    assert!(said.contains("idempotency keys"), "{said}");
+    let other = folder.path().join("other");
+    done(&other, &["--upstream", "aws", "restore", shown(&file)]);
+    assert!(other.join("proton.db").exists());
+}
+
 /// Restoring `bytes` is refused, and leaves no store behind.
 #[track_caller]
 fn is_no_backup(folder: &Path, bytes: &[u8], why: &str) {

@@ -90,6 +90,7 @@ async fn every_command_of_the_document_can_be_run() {
     );
     // What it says is printed is printed.
     let printed = String::from_utf8_lossy(&output.stdout);
+    println!("{printed}");
     for text in ["checked", "holds what is in", "what was not saved"] {
         assert!(printed.contains(text), "{printed}");
     }

@@ -197,6 +197,8 @@ async fn all_that_is_wrong_in_a_folder_is_said_with_file_and_field_and_changes_n
     );
     edit(&root, "components/cache/component.json", "{", "");
     fs::remove_file(root.join("components/alone/manifest.yaml")).unwrap();
+    // As a power cut leaves it.
+    fs::write(root.join("environments/prod/current.spec.yaml"), "").unwrap();
     fs::write(root.join("services/shop/notes.txt"), "x").unwrap();
     let deployments: Vec<_> = fs::read_dir(root.join("deployments"))
         .unwrap()
@@ -222,6 +224,7 @@ async fn all_that_is_wrong_in_a_folder_is_said_with_file_and_field_and_changes_n
         "environments/events/environment.json: current.templatName: is not known here",
         "environments/events/environment.json: deployment.status: must be one of",
         "environments/events/environment.json: current.spec: is no YAML",
+        "environments/prod/environment.json: current.spec: is no mapping",
         "services/shop/service.json: templateName: there is no service template `webs`",
         "services/shop/instances/eu/instance.json: environmentName: must be a text",
         "components/cache/component.json: is no JSON",

@@ -314,3 +314,78 @@ macro_rules! messages {
     )*};
 }
 pub(super) use messages;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::pb;
+    use crate::backend::engine::environment::EnvironmentRecord;
+    use crate::backend::engine::portable::Problems;
+    use crate::backend::engine::provision::Rollout;
+
+    fn read<D: Document>(value: Value) -> (D, Vec<String>) {
+        let problems = Problems::default();
+        let read = D::read(value, &Place::whole("f", &problems));
+        let (found, _) = problems.finish();
+        (read, found.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_record_comes_back_with_its_times_to_the_nanosecond() {
+        let time = |nanos| {
+            Some(Timestamp {
+                seconds: 1_700_000_000,
+                nanos,
+            })
+        };
+        let record = EnvironmentRecord {
+            name: "prod".to_owned(),
+            created_at: time(123_456_789),
+            template: "bus".to_owned(),
+            description: Some(String::new()),
+            current: Some(pb::EnvironmentState {
+                spec: Some("a: \"b\"\n".to_owned()),
+                template_name: Some("bus".to_owned()),
+                ..pb::EnvironmentState::default()
+            }),
+            rollout: Some(Rollout {
+                status: pb::DeploymentStatus::Failed.into(),
+                attempted_at: time(0),
+                ..Rollout::default()
+            }),
+            modified: true,
+            ..EnvironmentRecord::default()
+        };
+        let (back, problems) = read::<EnvironmentRecord>(record.write());
+        assert_eq!(back, record);
+        assert_eq!(problems, [""; 0]);
+    }
+
+    #[test]
+    fn reading_goes_on_after_each_problem() {
+        let (_, problems) = read::<EnvironmentRecord>(json!({
+            "name": 7,
+            "createdAt": "soon",
+            "colour": "red",
+            "current": {"spec": [], "templatName": "bus"},
+            "deployment": {"status": "FINE", "outputs": [{"key": "a"}, {"key": 1}]},
+            "modified": "yes",
+        }));
+        let expected = [
+            "f: colour: is not known here",
+            "f: createdAt: must be a time like 2026-01-31T08:30:00Z",
+            "f: current: spec must be a string",
+            "f: current.templatName: is not known here, or not one of its values",
+            "f: deployment.outputs[1]: key must be a string",
+            "f: deployment.status: must be one of ",
+            "f: modified: must be true or false",
+            "f: name: must be a text",
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, expected) in problems.iter().zip(expected) {
+            assert!(problem.starts_with(expected), "{problem}");
+        }
+    }
+}

@@ -1,35 +1,34 @@
 //! Everything that a store is to hold, before it does: checked as a whole, then put in one
 //! transaction.
 
+mod check;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use prost_types::Timestamp;
 
 use super::places::Placed;
-use super::problem::Problems;
 use super::tree;
-use crate::api::{Typed, pb};
+use crate::api::pb;
 use crate::backend::engine::account_settings::SettingsRecord;
 use crate::backend::engine::component::ComponentRecord;
 use crate::backend::engine::context::Context;
 use crate::backend::engine::deployment::DeploymentRecord;
 use crate::backend::engine::environment::EnvironmentRecord;
 use crate::backend::engine::environment_account_connection::ConnectionRecord;
-use crate::backend::engine::provision::{self, REMEMBERED_MILLIS, Rollout, Target, Task};
+use crate::backend::engine::provision::{self, REMEMBERED_MILLIS, Task};
 use crate::backend::engine::registry::{self, TemplateRecord, VersionRecord};
-use crate::backend::engine::repository::{self, RepositoryRecord};
+use crate::backend::engine::repository::RepositoryRecord;
 use crate::backend::engine::service::ServiceRecord;
-use crate::backend::engine::service_instance::{self, InstanceRecord};
+use crate::backend::engine::service_instance::InstanceRecord;
 use crate::backend::engine::service_pipeline::PipelineRecord;
 use crate::backend::engine::service_sync::ServiceSyncRecord;
 use crate::backend::engine::store::{Record, Transaction};
 use crate::backend::engine::tag;
-use crate::backend::engine::template::spec::ServiceSpec;
-use crate::backend::engine::template::yaml;
 use crate::backend::engine::template_sync::TemplateSyncRecord;
 use crate::error::{Error, Result};
-use pb::{DeploymentStatus, TemplateType, TemplateVersionStatus};
+use pb::{DeploymentStatus, TemplateVersionStatus};
 
 /// A record, and the file that it is from.
 #[derive(Debug)]
@@ -66,23 +65,6 @@ pub struct Holdings {
     pub deployments: Vec<Found<DeploymentRecord>>,
 }
 
-fn keys<R: Record>(found: &[Found<R>]) -> BTreeSet<String> {
-    found.iter().map(|found| found.record.key()).collect()
-}
-
-/// Notes what does not fit together.
-pub struct Check<'a> {
-    problems: &'a Problems,
-    versions: BTreeSet<String>,
-    environments: BTreeSet<String>,
-    services: BTreeSet<String>,
-    instances: BTreeSet<String>,
-    repositories: BTreeSet<String>,
-    templates: BTreeSet<String>,
-    /// Deployments that have not ended, by target.
-    under_way: BTreeMap<String, String>,
-}
-
 impl Holdings {
     /// How much there is of each kind.
     pub fn counts(&self) -> super::export::Counts {
@@ -105,227 +87,6 @@ impl Holdings {
             of(&self.deployments),
         ];
         counts.into_iter().filter(|(_, count)| *count > 0).collect()
-    }
-
-    /// Notes all that is wrong between the records.
-    pub fn check(&self, problems: &Problems) {
-        let unended = self
-            .deployments
-            .iter()
-            .filter(|found| !found.record.ended());
-        let check = Check {
-            problems,
-            versions: keys(&self.versions),
-            environments: keys(&self.environments),
-            services: keys(&self.services),
-            instances: keys(&self.instances),
-            repositories: keys(&self.repositories),
-            templates: keys(&self.templates),
-            under_way: unended
-                .map(|found| (found.record.target.clone(), found.record.id().to_owned()))
-                .collect(),
-        };
-        self.check_templates(&check);
-        for Found { file, record, .. } in &self.environments {
-            check.name(file, "name", &record.name);
-            check.template(file, TemplateType::Environment, &record.template);
-            for (field, state) in [("current", &record.current), ("pending", &record.pending)] {
-                if let Some(state) = state {
-                    let (major, minor) = (
-                        state.template_major_version(),
-                        state.template_minor_version(),
-                    );
-                    let version = (state.template_name(), major, minor);
-                    check.version(file, field, TemplateType::Environment, version);
-                    check.yaml(file, &format!("{field}.spec"), state.spec());
-                }
-            }
-            if let Some(branch) = &record.repository {
-                check.repository(
-                    file,
-                    "provisioningRepository",
-                    branch.provider(),
-                    branch.name(),
-                );
-            }
-            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
-        }
-        self.check_services(&check);
-        for Found { file, record, .. } in &self.components {
-            check.name(file, "name", &record.name);
-            check.known(
-                file,
-                "environmentName",
-                &check.environments,
-                &record.environment,
-                "environment",
-            );
-            if let Some((service, instance)) = record.attached_to() {
-                let key = service_instance::key(service, instance);
-                check.known(file, "current", &check.instances, &key, "service instance");
-            }
-            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
-        }
-        for Found { file, record, .. } in &self.deployments {
-            if Target::parse(&record.target).is_none() {
-                check.wrong(file, "target", "is nothing that is deployed");
-            }
-            if record
-                .view
-                .as_ref()
-                .is_none_or(|view| view.created_at.is_none())
-            {
-                check.wrong(file, "deployment.createdAt", "is missing");
-            }
-            if record.id().is_empty() {
-                check.wrong(file, "deployment.id", "is missing");
-            }
-        }
-        for Found { file, record, .. } in &self.settings {
-            let view = record.view.clone().unwrap_or_default();
-            if let Some(branch) = view.pipeline_provisioning_repository {
-                let field = "accountSettings.pipelineProvisioningRepository";
-                check.repository(file, field, branch.provider(), branch.name());
-            }
-        }
-    }
-
-    fn check_templates(&self, check: &Check<'_>) {
-        let mut majors = BTreeMap::new();
-        for Found { file, record, .. } in &self.templates {
-            check.name(file, "name", &record.name);
-            let numbers: Vec<_> = record.majors.iter().map(|major| major.number).collect();
-            if !numbers.is_sorted_by(|a, b| a < b) {
-                check.wrong(file, "majorVersions", "must be in ascending order");
-            }
-            for major in &record.majors {
-                let key = (
-                    registry::template_key(record.kind(), &record.name),
-                    major.number,
-                );
-                majors.insert(key, major.next_minor);
-            }
-        }
-        for Found { file, record, .. } in &self.versions {
-            check.template(file, record.kind(), &record.template);
-            let key = (
-                registry::template_key(record.kind(), &record.template),
-                record.major,
-            );
-            match majors.get(&key) {
-                None => check.wrong(
-                    file,
-                    "majorVersion",
-                    "is not among the template's majorVersions",
-                ),
-                Some(next) if record.minor >= *next => {
-                    check.wrong(
-                        file,
-                        "minorVersion",
-                        "is not below the template's nextMinor",
-                    );
-                }
-                Some(_) => {}
-            }
-            if record.status() == TemplateVersionStatus::Unspecified {
-                check.wrong(file, "status", "is missing");
-            }
-            if record.status() == TemplateVersionStatus::RegistrationInProgress
-                && record.source.is_none()
-            {
-                check.wrong(
-                    file,
-                    "source",
-                    "is missing, and the version is still to be registered",
-                );
-            }
-        }
-        for Found { file, record, .. } in &self.template_syncs {
-            let view = record.view.clone().unwrap_or_default();
-            check.template(file, view.template_type(), view.template_name());
-            let field = "templateSyncConfig.repositoryName";
-            check.repository(
-                file,
-                field,
-                view.repository_provider(),
-                view.repository_name(),
-            );
-        }
-    }
-
-    fn check_services(&self, check: &Check<'_>) {
-        for Found { file, record, .. } in &self.services {
-            check.name(file, "name", &record.name);
-            check.template(file, TemplateType::Service, &record.template);
-            check.service_spec(file, "spec", record.spec.as_deref());
-            let work = record.work.as_ref();
-            check.service_spec(file, "underWay.spec", work.map(|work| work.spec.as_str()));
-            if record.status == 0 {
-                check.wrong(file, "status", "is missing");
-            }
-        }
-        for Found { file, record, .. } in &self.instances {
-            check.name(file, "name", &record.name);
-            check.known(
-                file,
-                "serviceName",
-                &check.services,
-                &record.service,
-                "service",
-            );
-            check.known(
-                file,
-                "environmentName",
-                &check.environments,
-                &record.environment,
-                "environment",
-            );
-            for (field, state) in [("current", &record.current), ("pending", &record.pending)] {
-                if let Some(state) = state {
-                    let (major, minor) = (
-                        state.template_major_version(),
-                        state.template_minor_version(),
-                    );
-                    let version = (state.template_name(), major, minor);
-                    check.version(file, field, TemplateType::Service, version);
-                    check.service_spec(file, &format!("{field}.spec"), state.spec.as_deref());
-                }
-            }
-            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
-        }
-        for Found { file, record, .. } in &self.pipelines {
-            check.known(
-                file,
-                "serviceName",
-                &check.services,
-                &record.service,
-                "service",
-            );
-            for (field, state) in [("current", &record.current), ("pending", &record.pending)] {
-                if let Some(state) = state {
-                    let (major, minor) = (
-                        state.template_major_version(),
-                        state.template_minor_version(),
-                    );
-                    let version = (state.template_name(), major, minor);
-                    check.version(file, field, TemplateType::Service, version);
-                    check.service_spec(file, &format!("{field}.spec"), state.spec.as_deref());
-                }
-            }
-            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
-        }
-        for Found { file, record, .. } in &self.service_syncs {
-            let view = record.view.clone().unwrap_or_default();
-            let field = "serviceSyncConfig.serviceName";
-            check.known(file, field, &check.services, view.service_name(), "service");
-            let field = "serviceSyncConfig.repositoryName";
-            check.repository(
-                file,
-                field,
-                view.repository_provider(),
-                view.repository_name(),
-            );
-        }
     }
 
     /// Puts all of it into a store that holds nothing.
@@ -439,112 +200,4 @@ fn due(holdings: &Holdings, cx: &Context) -> Vec<(String, i64, Task)> {
         }
     }
     due
-}
-
-impl Check<'_> {
-    fn wrong(&self, file: &str, field: &str, text: impl Into<String>) {
-        self.problems.add(file, field, text);
-    }
-
-    /// Checks a name by the model's rule for all of them.
-    fn name(&self, file: &str, field: &str, name: &str) {
-        let request = pb::GetEnvironmentRequest {
-            name: name.to_owned(),
-        };
-        if name.is_empty() {
-            self.wrong(file, field, "is missing");
-        } else if request.into_request().validate().is_err() {
-            self.wrong(file, field, "is no name that a resource can have");
-        }
-    }
-
-    fn known(&self, file: &str, field: &str, keys: &BTreeSet<String>, key: &str, what: &str) {
-        if key.is_empty() {
-            self.wrong(file, field, "is missing");
-        } else if !keys.contains(key) {
-            self.wrong(file, field, format!("there is no {what} `{key}`"));
-        }
-    }
-
-    fn template(&self, file: &str, kind: TemplateType, name: &str) {
-        let key = registry::template_key(kind, name);
-        if !self.templates.contains(&key) {
-            let noun = registry::noun(kind).replace('-', " ");
-            self.wrong(file, "templateName", format!("there is no {noun} `{name}`"));
-        }
-    }
-
-    fn version(
-        &self,
-        file: &str,
-        field: &str,
-        kind: TemplateType,
-        (name, major, minor): (&str, &str, &str),
-    ) {
-        let numbers = registry::number(major).zip(registry::number(minor));
-        let there = numbers.is_some_and(|(major, minor)| {
-            let key = registry::version_key(kind, name, major, minor);
-            self.versions.contains(&key)
-        });
-        if !there {
-            let field = format!("{field}.templateMajorVersion");
-            let noun = registry::noun(kind).replace('-', " ");
-            self.wrong(
-                file,
-                &field,
-                format!("there is no {noun} version `{name}:{major}.{minor}`"),
-            );
-        }
-    }
-
-    fn repository(&self, file: &str, field: &str, provider: pb::RepositoryProvider, name: &str) {
-        let key = repository::key(provider, name);
-        self.known(file, field, &self.repositories, &key, "repository");
-    }
-
-    /// A target that is busy has a deployment that will end, and only such a target has.
-    fn rollout(&self, file: &str, target: &str, rollout: Option<&Rollout>) {
-        let Some(rollout) = rollout else {
-            return self.wrong(file, "deployment", "is missing");
-        };
-        if rollout.status == 0 {
-            self.wrong(file, "deployment.status", "is missing");
-        }
-        let under_way = self.under_way.get(target);
-        match (rollout.busy(), under_way) {
-            (true, Some(id)) if Some(id) == rollout.attempted_id.as_ref() => {}
-            (false, None) => {}
-            (true, _) => self.wrong(
-                file,
-                "deployment.lastAttemptedDeploymentId",
-                "must be the deployment that is under way, which is not there",
-            ),
-            (false, Some(id)) => {
-                let problem = format!("says that nothing is under way, but the deployment {id} is");
-                self.wrong(file, "deployment.status", problem);
-            }
-        }
-    }
-
-    fn yaml(&self, file: &str, field: &str, text: &str) {
-        if !text.is_empty()
-            && let Err(error) = yaml::parse(text)
-        {
-            self.wrong(file, field, format!("is no YAML: {error}"));
-        }
-    }
-
-    fn service_spec(&self, file: &str, field: &str, text: Option<&str>) {
-        let Some(text) = text.filter(|text| !text.is_empty()) else {
-            return;
-        };
-        if let Err(error) = ServiceSpec::parse(text, usize::MAX) {
-            for violation in &error.violations {
-                self.wrong(file, field, violation.to_string());
-            }
-            if error.violations.is_empty() {
-                self.wrong(file, field, error.to_string());
-            }
-        }
-    }
 }

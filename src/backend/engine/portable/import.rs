@@ -17,8 +17,14 @@ use crate::backend::engine::registry::VersionRecord;
 use crate::backend::engine::template::bundle::{Bundle, Limits};
 
 /// Reads the folder `root`. What is wrong in it is noted; an error says that it is no export, or
-/// one that this program does not know.
-pub fn read(root: &Path, settings: &Settings, problems: &Problems) -> Result<Holdings, String> {
+/// one that this program does not know. `told` is called with how many files are read, and how
+/// many there are.
+pub fn read(
+    root: &Path,
+    settings: &Settings,
+    problems: &Problems,
+    told: &dyn Fn(u64, u64),
+) -> Result<Holdings, String> {
     let tree = Tree::open(root, problems)?;
     let Some(manifest) = tree.json(MANIFEST) else {
         return Ok(Holdings::default());
@@ -26,7 +32,8 @@ pub fn read(root: &Path, settings: &Settings, problems: &Problems) -> Result<Hol
     known(&manifest, settings)?;
     let mut holdings = Holdings::default();
     let paths: Vec<String> = tree.below("").map(str::to_owned).collect();
-    for path in &paths {
+    for (index, path) in paths.iter().enumerate() {
+        told(index as u64 + 1, paths.len() as u64);
         let parts: Vec<_> = path.split('/').collect();
         match parts.as_slice() {
             ["account-settings.json"] => holdings.settings.extend(take(&tree, path, problems)),

@@ -40,14 +40,16 @@ impl Saved {
     }
 }
 
-/// Reads the answers in the folder `root`, and the bundles in another one, if there is one.
+/// Reads the answers in the folder `root`, and the bundles in another one, if there is one. `told`
+/// is called with how many answers are read, and how many there are.
 pub fn read(
     root: &Path,
     bundles: Option<&Path>,
     settings: &Settings,
     problems: &Problems,
+    told: &dyn Fn(u64, u64),
 ) -> Result<Saved, String> {
-    let answers = answers::read(root, settings, problems)?;
+    let answers = answers::read(root, settings, problems, told)?;
     let mut saved = records::build(answers, problems);
     bundles::add(&mut saved, bundles, problems)?;
     saved.holdings.check(problems);

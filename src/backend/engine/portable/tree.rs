@@ -153,9 +153,6 @@ impl Draft {
         }
         let marker = self.root.join(INCOMPLETE);
         fs::remove_file(&marker).map_err(|cause| named(&marker, &cause))?;
-        File::open(&self.root)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|cause| named(&self.root, &cause))?;
         Ok(self.written.len())
     }
 }
@@ -175,6 +172,8 @@ fn create(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
+/// Not put on disk one by one, which would take minutes: what a power cut has torn is found by the
+/// import, and the next export writes it again.
 fn write(file: &Path, bytes: &[u8]) -> Result<(), String> {
     let mut options = fs::OpenOptions::new();
     options.create(true).truncate(true).write(true);
@@ -185,10 +184,7 @@ fn write(file: &Path, bytes: &[u8]) -> Result<(), String> {
     }
     options
         .open(file)
-        .and_then(|mut open| {
-            open.write_all(bytes)?;
-            open.sync_data()
-        })
+        .and_then(|mut open| open.write_all(bytes))
         .map_err(|cause| named(file, &cause))
 }
 

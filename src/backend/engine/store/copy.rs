@@ -84,6 +84,7 @@ pub fn copy(directory: &Path, into: &Path, progress: Progress<'_>) -> Result<Con
     // it begin anew.
     source.execute_batch("BEGIN")?;
     let before = contents(source)?;
+    clear(into);
     let mut target = Connection::open(into)?;
     {
         let backup = Backup::new(source, &mut target)?;
@@ -198,7 +199,7 @@ pub fn restore(
         cause,
     })?;
 
-    let lock = directory::claim_beside(directory, &[directory::DRAFT])?;
+    let lock = directory::claim_beside(directory, directory::DRAFTS)?;
     let database = directory.join(directory::DATABASE);
     let (wal, shm) = (
         directory.join("proton.db-wal"),
@@ -208,6 +209,7 @@ pub fn restore(
         return Err(CopyError::Used(directory.to_owned()));
     }
     let draft = directory.join(directory::DRAFT);
+    clear(&draft);
     let mut put = || {
         write_draft(&header, &mut source, &draft, about.len(), progress)?;
         let contents = examine(&draft).map_err(|error| match error {
@@ -233,6 +235,17 @@ pub fn restore(
     }
     drop(lock);
     outcome
+}
+
+/// Removes what an attempt that was broken off has left beside a draft: SQLite would take it for a
+/// part of the new one.
+fn clear(draft: &Path) {
+    for suffix in ["-journal", "-wal", "-shm"] {
+        let mut left = draft.as_os_str().to_owned();
+        left.push(suffix);
+        // Mostly there is none.
+        drop(fs::remove_file(left));
+    }
 }
 
 /// A file that only its owner can read.

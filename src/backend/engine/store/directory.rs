@@ -11,6 +11,13 @@ pub(super) const DATABASE: &str = "proton.db";
 const LOCK: &str = "lock";
 /// The database while it is put back from a backup. A gateway does not start beside it.
 pub(super) const DRAFT: &str = "proton.db.draft";
+/// What a restore that was broken off may leave behind.
+pub(super) const DRAFTS: &[&str] = &[
+    DRAFT,
+    "proton.db.draft-journal",
+    "proton.db.draft-wal",
+    "proton.db.draft-shm",
+];
 /// What may stand in a directory that we have not used yet.
 const OURS: &[&str] = &[LOCK, DATABASE, "proton.db-wal", "proton.db-shm", "buckets"];
 

@@ -203,6 +203,21 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_of_each_earlier_version_is_restored_and_brought_up_to_date() {
+        for steps in 1..=MIGRATIONS.len() {
+            let folder = tempfile::tempdir().unwrap();
+            written_with(steps, folder.path());
+            let (file, state) = (folder.path().join("backup"), folder.path().join("state"));
+            let copied = super::super::copy::copy(folder.path(), &file, &|_, _| ()).unwrap();
+            assert_eq!(copied.format, steps);
+            let restored = super::super::copy::restore(&file, &state, &|_, _| ()).unwrap();
+            assert_eq!(restored, copied);
+            let now = open_for_writing(&state.join(directory::DATABASE)).unwrap();
+            assert_eq!(version_of(&now).unwrap(), MIGRATIONS.len());
+        }
+    }
+
+    #[test]
     fn a_store_of_a_later_version_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         written_with(MIGRATIONS.len(), folder.path());

@@ -194,3 +194,45 @@ async fn a_full_disk_is_no_defect_and_what_fits_is_still_stored() {
         assert_eq!(left, [note("small", "")]);
     }
 }
+
+#[tokio::test]
+async fn a_snapshot_is_read_beside_an_open_store_and_sees_what_is_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let put = store.write(|tx| tx.put(&note("a", "x")));
+    put.await.unwrap();
+    let snapshot = Snapshot::of(directory.path()).unwrap();
+    let count = |snapshot: &Snapshot| snapshot.read(|tx| tx.count::<Note>("")).unwrap();
+    assert_eq!(count(&snapshot), 1);
+    let seen = snapshot.read(|tx| {
+        let before = tx.count::<Note>("")?;
+        let written = std::thread::scope(|scope| {
+            let write = || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .build()
+                    .unwrap();
+                runtime.block_on(store.write(|tx| tx.put(&note("b", "x"))))
+            };
+            scope.spawn(write).join().unwrap()
+        });
+        assert_eq!(written, Ok(()));
+        Ok((before, tx.count::<Note>("")?))
+    });
+    assert_eq!(seen, Ok((1, 1)));
+    assert_eq!(count(&snapshot), 2);
+}
+
+#[tokio::test]
+async fn a_store_is_empty_until_something_is_put_into_it() {
+    let store = Store::in_memory().unwrap();
+    let empty = || store.read(|tx| tx.is_empty());
+    assert_eq!(empty().await, Ok(true));
+    // A secret of its own is nothing that was put.
+    store
+        .write(|tx| tx.ledger_secret(b"s").map(drop))
+        .await
+        .unwrap();
+    assert_eq!(empty().await, Ok(true));
+    store.write(|tx| tx.put(&note("a", "x"))).await.unwrap();
+    assert_eq!(empty().await, Ok(false));
+}

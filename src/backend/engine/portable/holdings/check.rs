@@ -1,0 +1,368 @@
+//! Whether records fit together: what one refers to is there, and what is under way will end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{Found, Holdings};
+use crate::api::Typed;
+use crate::api::pb::{self, TemplateType, TemplateVersionStatus};
+use crate::backend::engine::portable::problem::Problems;
+use crate::backend::engine::provision::{Rollout, Target};
+use crate::backend::engine::registry;
+use crate::backend::engine::repository;
+use crate::backend::engine::service_instance;
+use crate::backend::engine::store::Record;
+use crate::backend::engine::template::spec::ServiceSpec;
+use crate::backend::engine::template::yaml;
+
+fn keys<R: Record>(found: &[Found<R>]) -> BTreeSet<String> {
+    found.iter().map(|found| found.record.key()).collect()
+}
+
+/// Notes what does not fit together.
+struct Check<'a> {
+    problems: &'a Problems,
+    versions: BTreeSet<String>,
+    environments: BTreeSet<String>,
+    services: BTreeSet<String>,
+    instances: BTreeSet<String>,
+    repositories: BTreeSet<String>,
+    templates: BTreeSet<String>,
+    /// Deployments that have not ended, by target.
+    under_way: BTreeMap<String, String>,
+}
+
+impl Holdings {
+    /// Notes all that is wrong between the records.
+    pub fn check(&self, problems: &Problems) {
+        let unended = self
+            .deployments
+            .iter()
+            .filter(|found| !found.record.ended());
+        let check = Check {
+            problems,
+            versions: keys(&self.versions),
+            environments: keys(&self.environments),
+            services: keys(&self.services),
+            instances: keys(&self.instances),
+            repositories: keys(&self.repositories),
+            templates: keys(&self.templates),
+            under_way: unended
+                .map(|found| (found.record.target.clone(), found.record.id().to_owned()))
+                .collect(),
+        };
+        self.check_templates(&check);
+        for Found { file, record, .. } in &self.environments {
+            check.name(file, "name", &record.name);
+            check.template(file, TemplateType::Environment, &record.template);
+            for (field, state) in [("current", &record.current), ("pending", &record.pending)] {
+                if let Some(state) = state {
+                    let (major, minor) = (
+                        state.template_major_version(),
+                        state.template_minor_version(),
+                    );
+                    let version = (state.template_name(), major, minor);
+                    check.version(file, field, TemplateType::Environment, version);
+                    let field = format!("{field}.spec");
+                    check.environment_spec(file, &field, state.spec.as_deref());
+                }
+            }
+            if let Some(branch) = &record.repository {
+                check.repository(
+                    file,
+                    "provisioningRepository",
+                    branch.provider(),
+                    branch.name(),
+                );
+            }
+            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
+        }
+        self.check_services(&check);
+        for Found { file, record, .. } in &self.components {
+            check.name(file, "name", &record.name);
+            check.known(
+                file,
+                "environmentName",
+                &check.environments,
+                &record.environment,
+                "environment",
+            );
+            if let Some((service, instance)) = record.attached_to() {
+                let key = service_instance::key(service, instance);
+                check.known(file, "current", &check.instances, &key, "service instance");
+            }
+            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
+        }
+        for Found { file, record, .. } in &self.deployments {
+            if Target::parse(&record.target).is_none() {
+                check.wrong(file, "target", "is nothing that is deployed");
+            }
+            if record
+                .view
+                .as_ref()
+                .is_none_or(|view| view.created_at.is_none())
+            {
+                check.wrong(file, "deployment.createdAt", "is missing");
+            }
+            if record.id().is_empty() {
+                check.wrong(file, "deployment.id", "is missing");
+            }
+        }
+        for Found { file, record, .. } in &self.settings {
+            let view = record.view.clone().unwrap_or_default();
+            if let Some(branch) = view.pipeline_provisioning_repository {
+                let field = "accountSettings.pipelineProvisioningRepository";
+                check.repository(file, field, branch.provider(), branch.name());
+            }
+        }
+    }
+
+    fn check_templates(&self, check: &Check<'_>) {
+        let mut majors = BTreeMap::new();
+        for Found { file, record, .. } in &self.templates {
+            check.name(file, "name", &record.name);
+            let numbers: Vec<_> = record.majors.iter().map(|major| major.number).collect();
+            if !numbers.is_sorted_by(|a, b| a < b) {
+                check.wrong(file, "majorVersions", "must be in ascending order");
+            }
+            for major in &record.majors {
+                let key = (
+                    registry::template_key(record.kind(), &record.name),
+                    major.number,
+                );
+                majors.insert(key, major.next_minor);
+            }
+        }
+        for Found { file, record, .. } in &self.versions {
+            check.template(file, record.kind(), &record.template);
+            let key = (
+                registry::template_key(record.kind(), &record.template),
+                record.major,
+            );
+            match majors.get(&key) {
+                None => check.wrong(
+                    file,
+                    "majorVersion",
+                    "is not among the template's majorVersions",
+                ),
+                Some(next) if record.minor >= *next => {
+                    check.wrong(
+                        file,
+                        "minorVersion",
+                        "is not below the template's nextMinor",
+                    );
+                }
+                Some(_) => {}
+            }
+            if record.status() == TemplateVersionStatus::Unspecified {
+                check.wrong(file, "status", "is missing");
+            }
+            if record.status() == TemplateVersionStatus::RegistrationInProgress
+                && record.source.is_none()
+            {
+                check.wrong(
+                    file,
+                    "source",
+                    "is missing, and the version is still to be registered",
+                );
+            }
+        }
+        for Found { file, record, .. } in &self.template_syncs {
+            let view = record.view.clone().unwrap_or_default();
+            check.template(file, view.template_type(), view.template_name());
+            let field = "templateSyncConfig.repositoryName";
+            check.repository(
+                file,
+                field,
+                view.repository_provider(),
+                view.repository_name(),
+            );
+        }
+    }
+
+    fn check_services(&self, check: &Check<'_>) {
+        for Found { file, record, .. } in &self.services {
+            check.name(file, "name", &record.name);
+            check.template(file, TemplateType::Service, &record.template);
+            check.service_spec(file, "spec", record.spec.as_deref());
+            // Of a service without a spec that is being deleted there is none.
+            let coming = record.work.as_ref().map(|work| work.spec.as_str());
+            let coming = coming.filter(|text| !text.is_empty());
+            check.service_spec(file, "underWay.spec", coming);
+            if record.status == 0 {
+                check.wrong(file, "status", "is missing");
+            }
+        }
+        for Found { file, record, .. } in &self.instances {
+            check.name(file, "name", &record.name);
+            check.known(
+                file,
+                "serviceName",
+                &check.services,
+                &record.service,
+                "service",
+            );
+            check.known(
+                file,
+                "environmentName",
+                &check.environments,
+                &record.environment,
+                "environment",
+            );
+            for (field, state) in [("current", &record.current), ("pending", &record.pending)] {
+                if let Some(state) = state {
+                    let (major, minor) = (
+                        state.template_major_version(),
+                        state.template_minor_version(),
+                    );
+                    let version = (state.template_name(), major, minor);
+                    check.version(file, field, TemplateType::Service, version);
+                    check.service_spec(file, &format!("{field}.spec"), state.spec.as_deref());
+                }
+            }
+            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
+        }
+        for Found { file, record, .. } in &self.pipelines {
+            check.known(
+                file,
+                "serviceName",
+                &check.services,
+                &record.service,
+                "service",
+            );
+            for (field, state) in [("current", &record.current), ("pending", &record.pending)] {
+                if let Some(state) = state {
+                    let (major, minor) = (
+                        state.template_major_version(),
+                        state.template_minor_version(),
+                    );
+                    let version = (state.template_name(), major, minor);
+                    check.version(file, field, TemplateType::Service, version);
+                    check.service_spec(file, &format!("{field}.spec"), state.spec.as_deref());
+                }
+            }
+            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
+        }
+        for Found { file, record, .. } in &self.service_syncs {
+            let view = record.view.clone().unwrap_or_default();
+            let field = "serviceSyncConfig.serviceName";
+            check.known(file, field, &check.services, view.service_name(), "service");
+            let field = "serviceSyncConfig.repositoryName";
+            check.repository(
+                file,
+                field,
+                view.repository_provider(),
+                view.repository_name(),
+            );
+        }
+    }
+}
+
+impl Check<'_> {
+    fn wrong(&self, file: &str, field: &str, text: impl Into<String>) {
+        self.problems.add(file, field, text);
+    }
+
+    /// Checks a name by the model's rule for all of them.
+    fn name(&self, file: &str, field: &str, name: &str) {
+        let request = pb::GetEnvironmentRequest {
+            name: name.to_owned(),
+        };
+        if name.is_empty() {
+            self.wrong(file, field, "is missing");
+        } else if request.into_request().validate().is_err() {
+            self.wrong(file, field, "is no name that a resource can have");
+        }
+    }
+
+    fn known(&self, file: &str, field: &str, keys: &BTreeSet<String>, key: &str, what: &str) {
+        if key.is_empty() {
+            self.wrong(file, field, "is missing");
+        } else if !keys.contains(key) {
+            self.wrong(file, field, format!("there is no {what} `{key}`"));
+        }
+    }
+
+    fn template(&self, file: &str, kind: TemplateType, name: &str) {
+        let key = registry::template_key(kind, name);
+        if !self.templates.contains(&key) {
+            let noun = registry::noun(kind).replace('-', " ");
+            self.wrong(file, "templateName", format!("there is no {noun} `{name}`"));
+        }
+    }
+
+    fn version(
+        &self,
+        file: &str,
+        field: &str,
+        kind: TemplateType,
+        (name, major, minor): (&str, &str, &str),
+    ) {
+        let numbers = registry::number(major).zip(registry::number(minor));
+        let there = numbers.is_some_and(|(major, minor)| {
+            let key = registry::version_key(kind, name, major, minor);
+            self.versions.contains(&key)
+        });
+        if !there {
+            let field = format!("{field}.templateMajorVersion");
+            let noun = registry::noun(kind).replace('-', " ");
+            self.wrong(
+                file,
+                &field,
+                format!("there is no {noun} version `{name}:{major}.{minor}`"),
+            );
+        }
+    }
+
+    fn repository(&self, file: &str, field: &str, provider: pb::RepositoryProvider, name: &str) {
+        let key = repository::key(provider, name);
+        self.known(file, field, &self.repositories, &key, "repository");
+    }
+
+    /// A target that is busy has a deployment that will end, and only such a target has.
+    fn rollout(&self, file: &str, target: &str, rollout: Option<&Rollout>) {
+        let Some(rollout) = rollout else {
+            return self.wrong(file, "deployment", "is missing");
+        };
+        if rollout.status == 0 {
+            self.wrong(file, "deployment.status", "is missing");
+        }
+        let under_way = self.under_way.get(target);
+        match (rollout.busy(), under_way) {
+            (true, Some(id)) if Some(id) == rollout.attempted_id.as_ref() => {}
+            (false, None) => {}
+            (true, _) => self.wrong(
+                file,
+                "deployment.lastAttemptedDeploymentId",
+                "must be the deployment that is under way, which is not there",
+            ),
+            (false, Some(id)) => {
+                let problem = format!("says that nothing is under way, but the deployment {id} is");
+                self.wrong(file, "deployment.status", problem);
+            }
+        }
+    }
+
+    fn environment_spec(&self, file: &str, field: &str, text: Option<&str>) {
+        match text.map(yaml::parse) {
+            None | Some(Ok(Value::Object(_))) => {}
+            Some(Ok(_)) => self.wrong(file, field, "is no mapping"),
+            Some(Err(error)) => self.wrong(file, field, format!("is no YAML: {error}")),
+        }
+    }
+
+    fn service_spec(&self, file: &str, field: &str, text: Option<&str>) {
+        let Some(text) = text else {
+            return;
+        };
+        if let Err(error) = ServiceSpec::parse(text, usize::MAX) {
+            for violation in &error.violations {
+                self.wrong(file, field, violation.to_string());
+            }
+            if error.violations.is_empty() {
+                self.wrong(file, field, error.to_string());
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Answers that do not say whose they are.
+
+use super::super::answers;
+use super::Builder;
+use crate::api::pb;
+use crate::backend::engine::portable::holdings::Found;
+use crate::backend::engine::portable::places::Placed;
+use crate::backend::engine::provision::Rollout;
+use crate::backend::engine::store::Record;
+
+impl Builder<'_> {
+    /// Gives outputs to whom the name of their file says.
+    pub(super) fn outputs(&mut self, nameless: &answers::Nameless) {
+        let outputs: Vec<pb::Output> = answers::items(nameless, "outputs", self.problems);
+        let holdings = &mut self.saved.holdings;
+        let file = nameless.file.as_str();
+        let mut rollouts: Vec<(&str, String, Option<&mut Rollout>)> = Vec::new();
+        let environments = holdings.environments.iter_mut().map(|it| &mut it.record);
+        rollouts.extend(
+            environments.map(|it| ("environment-outputs", it.name.clone(), it.rollout.as_mut())),
+        );
+        let instances = holdings.instances.iter_mut().map(|it| &mut it.record);
+        rollouts.extend(
+            instances.map(|it| ("service-instance-outputs", it.key(), it.rollout.as_mut())),
+        );
+        let pipelines = holdings.pipelines.iter_mut().map(|it| &mut it.record);
+        rollouts.extend(
+            pipelines.map(|it| ("service-pipeline-outputs", it.key(), it.rollout.as_mut())),
+        );
+        let components = holdings.components.iter_mut().map(|it| &mut it.record);
+        rollouts.extend(
+            components.map(|it| ("component-outputs", it.name.clone(), it.rollout.as_mut())),
+        );
+        let mut given = None;
+        for prefix in [
+            "environment-outputs",
+            "service-instance-outputs",
+            "service-pipeline-outputs",
+            "component-outputs",
+        ] {
+            let owners: Vec<String> = rollouts
+                .iter()
+                .filter(|(kind, ..)| *kind == prefix)
+                .map(|(_, owner, _)| owner.clone())
+                .collect();
+            if let Some(owner) = answers::owner(file, prefix, &owners) {
+                given = Some((prefix, owner.to_owned()));
+            }
+        }
+        let rollout = given.and_then(|(prefix, owner)| {
+            rollouts
+                .into_iter()
+                .find(|(kind, is, _)| *kind == prefix && *is == owner)
+        });
+        let Some((_, _, Some(rollout))) = rollout else {
+            return self.problems.add(
+                file,
+                "outputs",
+                "whose they are cannot be told; name the file \
+                 list-{environment|service-instance|service-pipeline|component}-outputs-{names}.json after \
+                 something that was saved",
+            );
+        };
+        rollout.outputs.clone_from(&outputs);
+        let id = rollout.succeeded_id.clone();
+        let deployments = holdings.deployments.iter_mut().map(|it| &mut it.record);
+        for deployment in deployments.filter(|it| id.as_deref() == Some(it.id())) {
+            deployment.outputs.clone_from(&outputs);
+        }
+    }
+
+    /// Gives tags to whom the name of their file says.
+    pub(super) fn tags(&mut self, nameless: &answers::Nameless) {
+        fn places<R: Placed>(
+            found: &mut [Found<R>],
+        ) -> impl Iterator<Item = (String, &mut Vec<pb::Tag>)> {
+            found
+                .iter_mut()
+                .map(|it| (Placed::tail(&it.record), &mut it.tags))
+        }
+        let mut tags: Vec<pb::Tag> = answers::items(nameless, "tags", self.problems);
+        // Proton's own are derived.
+        tags.retain(answers::is_own);
+        let holdings = &mut self.saved.holdings;
+        let mut owners: Vec<(String, &mut Vec<pb::Tag>)> = places(&mut holdings.environments)
+            .chain(places(&mut holdings.services))
+            .chain(places(&mut holdings.instances))
+            .chain(places(&mut holdings.components))
+            .chain(places(&mut holdings.templates))
+            .chain(places(&mut holdings.versions))
+            .chain(places(&mut holdings.repositories))
+            .chain(places(&mut holdings.connections))
+            .collect();
+        let tails: Vec<String> = owners.iter().map(|(tail, _)| tail.clone()).collect();
+        let owner = answers::owner(&nameless.file, "tags-for-resource", &tails);
+        match owners.iter_mut().find(|(tail, _)| Some(tail.as_str()) == owner) {
+            Some((_, place)) => **place = tags,
+            None => self.problems.add(
+                &nameless.file,
+                "tags",
+                "whose they are cannot be told; name the file list-tags-for-resource-{end of the ARN, with - \
+                 for / and :}.json after something that was saved",
+            ),
+        }
+    }
+}
