@@ -184,6 +184,8 @@ struct Sections {
     types: BTreeMap<String, Type>,
     defaults: BTreeMap<String, String>,
     undocumented: Vec<String>,
+    /// Where each type was told of first.
+    told: BTreeMap<String, String>,
     out: String,
 }
 
@@ -269,6 +271,9 @@ impl Sections {
         let Some(found) = self.types.remove(name) else {
             return;
         };
+        if found.doc.is_empty() {
+            self.undocumented.push(path.to_owned());
+        }
         let mut sections = Vec::new();
         let mut rows = String::new();
         for field in &found.fields {
@@ -282,13 +287,21 @@ impl Sections {
             });
             match self.section(&below, &field.kind) {
                 Some((heading, name)) => {
+                    let told = self.told.get(&name);
                     let _ = writeln!(
                         rows,
-                        "| `{}` | see `{heading}` | | {} |",
+                        "| `{}` | {} | | {} |",
                         field.key,
+                        match told {
+                            Some(first) => format!("as `{first}`"),
+                            None => format!("see `{heading}`"),
+                        },
                         cell(&doc)
                     );
-                    sections.push((heading, below, name));
+                    if told.is_none() {
+                        self.told.insert(name.clone(), heading.clone());
+                        sections.push((heading, below, name));
+                    }
                 }
                 None => {
                     let kind = self.kind(&field.kind);
@@ -346,6 +359,7 @@ fn document() -> (String, Vec<String>) {
         types: source::types(),
         defaults: defaults(),
         undocumented: Vec::new(),
+        told: BTreeMap::new(),
         out,
     };
     for field in given {
