@@ -49,11 +49,20 @@ folder() {
 }
 
 # Each of these runs in that folder.
-build_python() {
+tools_python() {
+  python3 -c 'import ensurepip, venv' || packages /nonexistent python3 python3-venv &&
+    python3 -c 'import ensurepip, venv'
+}
+fetch_python() {
   test -x venv/bin/python || python3 -m venv venv || return
+  # What it needs, what it is built with, and what checks its format.
   venv/bin/pip install --quiet --disable-pip-version-check setuptools==84.2.1 \
-    grpcio-tools==1.85.1 ruff==0.17.6 && venv/bin/ruff check -q && venv/bin/ruff format -q --check &&
-    venv/bin/pip install --quiet --disable-pip-version-check --no-build-isolation .
+    grpcio-tools==1.85.1 ruff==0.17.6 $(sed -n 's/^    "\(.*==.*\)",$/\1/p' pyproject.toml)
+}
+build_python() {
+  venv/bin/ruff check -q && venv/bin/ruff format -q --check &&
+    venv/bin/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+      --force-reinstall .
 }
 test_python() { venv/bin/python -m unittest discover -s tests; }
 walk_python() { venv/bin/proton-walk python; }
@@ -75,8 +84,9 @@ test_go() { GRPC_GO_RETRY=on ./retries; }
 walk_go() { GRPC_GO_RETRY=on ./walk go; }
 
 tools_typescript() { command -v npm >/dev/null; }
+fetch_typescript() { npm ci --silent --no-audit --no-fund; }
 build_typescript() {
-  npm ci --silent --no-audit --no-fund && node_modules/.bin/prettier --check --log-level warn src test &&
+  node_modules/.bin/prettier --check --log-level warn src test &&
     npm run -s generate && npm run -s build
 }
 test_typescript() { npm test -s; }
@@ -124,8 +134,11 @@ prepare() {
   rm -f stamp
   (cd "$here" && git ls-files -co --exclude-standard "$1") | sed "s|^$1/||" |
     tar -C "$here/$1" -cf - -T - | tar -xf - &&
-    rm -rf proto && cp -r "$contract/proto" "$contract/contract.binpb" . &&
-    "build_$1" && echo "$stamp" >stamp
+    rm -rf proto && cp -r "$contract/proto" "$contract/contract.binpb" . || return
+  if declare -F "fetch_$1" >/dev/null && ! "fetch_$1"; then
+    return 78
+  fi
+  "build_$1" && echo "$stamp" >stamp
 }
 
 languages=()
@@ -138,6 +151,7 @@ for language in python go typescript java; do
     languages+=("$language")
     ;;
   77) skip "$language" "its tools are not installed, and cannot be installed here" ;;
+  78) skip "$language" "what it needs cannot be fetched here" ;;
   *) check "$language is built" sh -c "tail -n 30 '$temp/build'; false" ;;
   esac
 done

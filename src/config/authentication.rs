@@ -47,6 +47,7 @@ pub enum Proof {
     AccessKey,
 }
 
+/// Client certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Certificate {
@@ -78,6 +79,7 @@ pub struct CertificateRule {
     pub attributes: BTreeMap<String, String>,
 }
 
+/// Tokens that somebody else issues.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Jwt {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, LONGEST_SPAN, Span, invalid};
 
-/// What may be given; file only.
+/// Bounds of connections, for each listener by itself.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ConnectionsOptions {

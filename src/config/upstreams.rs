@@ -24,7 +24,7 @@ pub struct NamedUpstream {
     pub profile: Option<String>,
 }
 
-/// Which callers get which role; see [`Rule`].
+/// Which callers get which role: the first rule of which all matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AssumeRole {
@@ -43,13 +43,14 @@ pub struct AssumeRole {
     /// External id that the role asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
-    /// Name of the session; `{principal}` and the like stand for what the caller has.
+    /// Name of the session, in which `{principal}` stands for the caller's id; left out:
+    /// proton-gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_name: Option<String>,
     /// Source identity of the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_identity: Option<String>,
-    /// How long a session lasts; from 15m to 12h.
+    /// How long a session lasts, from 15m to 12h; left out: 1h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<Span>,
     /// Tags of the session.

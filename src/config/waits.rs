@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Span, invalid};
 
-/// What may be given.
+/// How waits ask for what they wait for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct WaitsConfig {
-    /// Between the polls of one resource; the last one repeats.
+    /// Between the polls of one resource, the last one repeats; left out: 1s, 2s, 3s, and 4.75s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pauses: Option<Vec<Span>>,
-    /// How long polling goes on when nobody waits any more.
+    /// How long polling goes on when nobody waits any more; left out: 10s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linger: Option<Span>,
 }

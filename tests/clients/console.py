@@ -21,7 +21,8 @@ from checks import Checks, Skipped, same
 # Where the doors are in the documents.
 DOORS = {"grpc": "127.0.0.1:50051", "aws": "127.0.0.1:8787"}
 MARK = "----8<---- console.py"
-SECONDS = 120
+# What all commands together may take.
+SECONDS = 300
 # What differs with each run, and what stands for it in the comparison.
 VARIES = [
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "<time>"),
@@ -83,11 +84,14 @@ def run(commands, addresses, folder):
         for door, address in DOORS.items():
             text = text.replace(address, addresses[door])
         script += f"{text}\necho; echo '{MARK}'\n"
+    # The commands of a shell that is stopped are stopped with it.
+    limited = ["timeout", "--kill-after=5", str(SECONDS), "bash"]
     done = subprocess.run(
-        ["bash"], input=script, text=True, capture_output=True, cwd=folder, timeout=SECONDS, check=False
+        limited, input=script, text=True, capture_output=True, cwd=folder, check=False
     )
     said = [part.strip("\n").splitlines() for part in done.stdout.split(f"{MARK}\n")]
-    return said[: len(commands)] + [["nothing: the shell had ended"]] * (len(commands) - len(said))
+    late = ["nothing: the shell had ended, or was stopped"]
+    return said[: len(commands)] + [late] * (len(commands) - len(said))
 
 
 def shape(lines):

@@ -28,13 +28,13 @@ const SAMPLES: [&str; 2] = [
     "
 [waits]
 [audit]
-file = 'audit.log'
+file = 'FOLDER/audit.log'
 [limits.total]
 [tls]
-certificate-file = 'tls.crt'
-key-file = 'tls.key'
+certificate-file = 'FOLDER/tls.crt'
+key-file = 'FOLDER/tls.key'
 [authentication]
-methods = ['token', 'jwt', 'access-key', 'certificate']
+methods = ['token', 'jwt', 'access-key']
 [[authentication.jwt.issuers]]
 issuer = 'https://login.example.com'
 audiences = ['proton']
@@ -44,33 +44,44 @@ id = 'ci'
 hash = 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'
 [[authentication.access-keys]]
 access-key-id = 'AKIDCI'
-secret-file = 'secret'
+secret-file = 'FOLDER/secret'
 id = 'ci'
-[[authentication.certificate.rules]]
-uri = 'spiffe://example.org/ci'
 ",
     "
 upstream = 'aws'
 [limits.upstream]
 [authentication]
-methods = ['certificate']
-[[authentication.certificate.rules]]
-uri = 'spiffe://example.org/ci'
+methods = ['token']
+[[authentication.tokens]]
+id = 'ci'
+hash = 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'
 [upstreams.other]
 [[assume-role]]
 principal = '*'
+role-arn = 'arn:aws:iam::123456789012:role/proton'
 ",
 ];
 
 /// What holds without being given, by the path of its key.
 fn defaults() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
+    let folder = tempfile::tempdir().unwrap();
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = [
+        ("tls.crt", certified.cert.pem()),
+        ("tls.key", certified.signing_key.serialize_pem()),
+        ("secret", "a secret of sixteen characters".to_owned()),
+    ];
+    for (name, text) in &files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
     for sample in SAMPLES {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), sample).unwrap();
-        let config = Config::load(Options::default(), Some(file.path())).unwrap();
+        let sample = sample.replace("FOLDER", folder.path().to_str().unwrap());
+        let file = folder.path().join("gateway.toml");
+        fs::write(&file, &sample).unwrap();
+        let config = Config::load(Options::default(), Some(&file)).unwrap();
         let mut given = BTreeMap::new();
-        flatten("", &toml::from_str(sample).unwrap(), &mut given);
+        flatten("", &toml::from_str(&sample).unwrap(), &mut given);
         let mut effective = BTreeMap::new();
         flatten("", &toml::Value::try_from(config).unwrap(), &mut effective);
         for (path, value) in effective {
@@ -173,6 +184,8 @@ struct Sections {
     types: BTreeMap<String, Type>,
     defaults: BTreeMap<String, String>,
     undocumented: Vec<String>,
+    /// Where each type was told of first.
+    told: BTreeMap<String, String>,
     out: String,
 }
 
@@ -258,6 +271,9 @@ impl Sections {
         let Some(found) = self.types.remove(name) else {
             return;
         };
+        if found.doc.is_empty() {
+            self.undocumented.push(path.to_owned());
+        }
         let mut sections = Vec::new();
         let mut rows = String::new();
         for field in &found.fields {
@@ -271,13 +287,21 @@ impl Sections {
             });
             match self.section(&below, &field.kind) {
                 Some((heading, name)) => {
+                    let told = self.told.get(&name);
                     let _ = writeln!(
                         rows,
-                        "| `{}` | see `{heading}` | | {} |",
+                        "| `{}` | {} | | {} |",
                         field.key,
+                        match told {
+                            Some(first) => format!("as `{first}`"),
+                            None => format!("see `{heading}`"),
+                        },
                         cell(&doc)
                     );
-                    sections.push((heading, below, name));
+                    if told.is_none() {
+                        self.told.insert(name.clone(), heading.clone());
+                        sections.push((heading, below, name));
+                    }
                 }
                 None => {
                     let kind = self.kind(&field.kind);
@@ -335,6 +359,7 @@ fn document() -> (String, Vec<String>) {
         types: source::types(),
         defaults: defaults(),
         undocumented: Vec::new(),
+        told: BTreeMap::new(),
         out,
     };
     for field in given {

@@ -33,6 +33,7 @@ pub fn types() -> BTreeMap<String, Type> {
     let mut files: Vec<_> = fs::read_dir(root.join("config"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
         .collect();
     files.push(root.join("config.rs"));
     let mut types = BTreeMap::new();
