@@ -61,7 +61,7 @@ listen = "127.0.0.1:0"
 aws-listen = "127.0.0.1:0"
 admin-listen = "127.0.0.1:0"
 state-dir = "{engine}/state"
-simulated-step = "50ms"
+simulated-step = "1s"
 [audit]
 file = "{engine}/audit.log"
 [cache]
@@ -99,6 +99,9 @@ def provoke(ready):
         time.sleep(0.1)
     status, answer = call(aws, "CreateEnvironment", {"name": "events", "templateName": "bus", "templateMajorVersion": "1",
                                                      "spec": "{proton: EnvironmentSpec, spec: {owner: platform}}"}, idempotency_key="twice")
+    assert status == 200, answer
+    # The deployment is under way: this waits for it.
+    status, answer = call(aws, "UpdateEnvironment", {"name": "events", "deploymentType": "CURRENT_VERSION"})
     assert status == 200, answer
     for _ in range(4):
         subprocess.run([binary, "wait", "environment-deployed", "events", "--timeout", "2s", "--address", f"http://{ready['grpc']}"],
