@@ -36,9 +36,18 @@ def names(expression):
     return {it for it in found if it not in KEYWORDS}
 
 
+def labels(expression):
+    """The labels that an expression asks its metrics for, but those that Prometheus itself gives."""
+    text = re.sub(r'"(\\.|[^"])*"', "", expression)
+    found = {it for part in re.findall(r"\{([^}]*)\}", text) for it in re.findall(r"(\w+)\s*[=!]", part)}
+    found |= {it for part in re.findall(r"\bby\s*\(([^)]*)\)", text) for it in re.findall(r"\w+", part)}
+    return found - {"job", "instance"}
+
+
 rules = [rule for group in yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text())["groups"] for rule in group["rules"]]
 dashboard = json.loads((DEPLOY / "grafana/dashboard.json").read_text())
 asked = {rule.get("alert", rule.get("record")): names(rule["expr"]) for rule in rules}
+expressions = [rule["expr"] for rule in rules] + [target["expr"] for it in dashboard["panels"] for target in it.get("targets", [])]
 asked |= {it["title"]: set().union(*(names(target["expr"]) for target in it["targets"])) for it in dashboard["panels"] if it.get("targets")}
 recorded = {rule["record"] for rule in rules if "record" in rule}
 # Prometheus's own.
@@ -52,7 +61,7 @@ listen = "127.0.0.1:0"
 aws-listen = "127.0.0.1:0"
 admin-listen = "127.0.0.1:0"
 state-dir = "{engine}/state"
-simulated-step = "50ms"
+simulated-step = "1s"
 [audit]
 file = "{engine}/audit.log"
 [cache]
@@ -91,11 +100,16 @@ def provoke(ready):
     status, answer = call(aws, "CreateEnvironment", {"name": "events", "templateName": "bus", "templateMajorVersion": "1",
                                                      "spec": "{proton: EnvironmentSpec, spec: {owner: platform}}"}, idempotency_key="twice")
     assert status == 200, answer
-    for _ in range(2):
-        call(aws, "GetEnvironment", {"name": "events"}, **sampled)
+    # The deployment is under way: this waits for it.
+    status, answer = call(aws, "UpdateEnvironment", {"name": "events", "deploymentType": "CURRENT_VERSION"})
+    assert status == 200, answer
     for _ in range(4):
         subprocess.run([binary, "wait", "environment-deployed", "events", "--timeout", "2s", "--address", f"http://{ready['grpc']}"],
                        capture_output=True, check=False)
+    # What has settled is kept.
+    for _ in range(2):
+        call(aws, "GetEnvironment", {"name": "events"}, **sampled)
+        call(aws, "GetEnvironmentTemplate", {"name": "bus"}, **sampled)
 
 
 with gateway(binary, engine, "--config", engine / "gateway.toml", PROTON_GATEWAY_OTLP_ENDPOINT="http://127.0.0.1:1") as one, \
@@ -105,7 +119,8 @@ with gateway(binary, engine, "--config", engine / "gateway.toml", PROTON_GATEWAY
         call(two["aws"], "ListServices")
     deadline = time.monotonic() + PATIENCE
     while True:
-        shown = set(re.findall(r"^([a-zA-Z_:][\w:]*)[{ ]", page(one["admin"]) + page(two["admin"]), re.M))
+        pages = page(one["admin"]) + page(two["admin"])
+        shown = set(re.findall(r"^([a-zA-Z_:][\w:]*)[{ ]", pages, re.M))
         missing = wanted - shown
         if not missing or time.monotonic() > deadline:
             break
@@ -115,4 +130,17 @@ for name in sorted(wanted):
     with checks.that(name):
         where = [title for title, it in asked.items() if name in it]
         assert name in shown, f"on no page; asked for by {', '.join(where)}"
+seen = set()
+for expression in expressions:
+    of = names(expression) - recorded - {"up"}
+    # Of more than one metric it cannot be said whose label it is.
+    if len(of) == 1 and labels(expression) and of <= shown:
+        [name] = of
+        if (name, *sorted(labels(expression))) in seen:
+            continue
+        seen.add((name, *sorted(labels(expression))))
+        with checks.that(f"{name} by {', '.join(sorted(labels(expression)))}"):
+            there = {it for part in re.findall(rf"^{name}\{{(.*)\}} ", pages, re.M) for it in re.findall(r'(\w+)="', part)}
+            missing = labels(expression) - there
+            assert not missing, f"has no {', '.join(sorted(missing))}, but {', '.join(sorted(there))}"
 checks.finish()
