@@ -243,10 +243,11 @@ with checks.that("chart: another configuration is another pod"):
     sums = [of(render(values), "StatefulSet")[0]["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
             for values in ({}, {}, {"config": {"log": "debug"}})]
     assert sums[0] == sums[1] != sums[2], sums
-with checks.that("chart: a pod has longer to stop than it sleeps before"):
+with checks.that("chart: a pod has longer to stop than its notice and its drain"):
     for manifests in rendered.values():
-        spec, container, _ = gateway_of(manifests)
-        assert spec["terminationGracePeriodSeconds"] > container["lifecycle"]["preStop"]["sleep"]["seconds"] + 12
+        spec, _, config = gateway_of(manifests)
+        shutdown = tomllib.loads(config)["shutdown"]
+        assert spec["terminationGracePeriodSeconds"] > sum(int(shutdown[it].removesuffix("s")) for it in ("notice", "drain")) + 2
 with checks.that("chart: its rules and its dashboard are those of deploy/"):
     [rule] = of(rendered["everything"], "PrometheusRule")
     same(rule["spec"], yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text()))
@@ -261,7 +262,7 @@ REFUSED = [
     ({"autoscaling": {"enabled": True}}, "one writer"),
     ({"metrics": {"serviceMonitor": {"enabled": True}}}, "nothing to scrape"),
     ({"idempotency": {"secretName": "keys"}}, "mode forward"),
-    ({"terminationGracePeriodSeconds": 15, "preStopSeconds": 20}, "must be longer"),
+    ({"terminationGracePeriodSeconds": 20}, "want at least 28"),
     # Of the schema.
     ({"mode": "both"}, "mode"),
     ({"replica": 3}, "replica"),

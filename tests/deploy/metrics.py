@@ -5,8 +5,10 @@ whose collector is away, and one that forwards to nobody.
 """
 
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -115,6 +117,7 @@ def provoke(ready):
 with gateway(binary, engine, "--config", engine / "gateway.toml", PROTON_GATEWAY_OTLP_ENDPOINT="http://127.0.0.1:1") as one, \
      gateway(binary, forward, "--config", forward / "gateway.toml", AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any") as two:
     provoke(one)
+    os.kill(one["pid"], signal.SIGHUP)
     for _ in range(6):
         call(two["aws"], "ListServices")
     deadline = time.monotonic() + PATIENCE

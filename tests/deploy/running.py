@@ -11,7 +11,7 @@ import urllib.request
 
 @contextlib.contextmanager
 def gateway(binary, folder, *arguments, **environment):
-    """A gateway that serves; where it listens, as its ready file says."""
+    """A gateway that serves: where it listens, as its ready file says, and its process."""
     folder.mkdir(parents=True, exist_ok=True)
     ready = folder / "ready.json"
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("PROTON_GATEWAY_", "AWS_"))}
@@ -23,7 +23,7 @@ def gateway(binary, folder, *arguments, **environment):
         while not ready.exists():
             assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
             time.sleep(0.05)
-        yield json.loads(ready.read_text())
+        yield {**json.loads(ready.read_text()), "pid": process.pid}
     finally:
         process.terminate()
         try:

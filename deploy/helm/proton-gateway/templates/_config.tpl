@@ -71,7 +71,8 @@
   "aws-listen" (ternary (printf "0.0.0.0:%d" (int .Values.doors.aws.port)) "off" .Values.doors.aws.enabled)
   "admin-listen" (printf "%s:%d" (ternary "0.0.0.0" "127.0.0.1" .Values.metrics.enabled) (int .Values.metrics.port))
   "state-dir" (printf "/var/lib/proton-gateway/%s" (ternary "ledger" "state" $forward))
-  "log-format" "json" }}
+  "log-format" "json"
+  "shutdown" (dict "notice" (printf "%ds" (int .Values.shutdown.noticeSeconds)) "drain" (printf "%ds" (int .Values.shutdown.drainSeconds))) }}
 {{- if or .Values.insecure .Values.metrics.enabled }}
 {{- $_ := set $config "insecure" true }}
 {{- end }}

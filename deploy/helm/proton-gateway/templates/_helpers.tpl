@@ -91,7 +91,8 @@ exec
 {{- if and .Values.idempotency.secretName (not $forward) }}
 {{- fail "idempotency.secretName: the engine keeps keys in its own store; leave it out, or use mode forward" }}
 {{- end }}
-{{- if le (int .Values.terminationGracePeriodSeconds) (int .Values.preStopSeconds) }}
-{{- fail "terminationGracePeriodSeconds: it counts from the beginning of preStopSeconds, and must be longer" }}
+{{- $end := add .Values.shutdown.noticeSeconds .Values.shutdown.drainSeconds 3 }}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (int $end) }}
+{{- fail (printf "terminationGracePeriodSeconds: shutdown.noticeSeconds and shutdown.drainSeconds want at least %d" $end) }}
 {{- end }}
 {{- end }}

@@ -113,12 +113,6 @@ spec:
       livenessProbe:
         {{- include "gateway.probe" (dict "root" . "ready" false) | trim | nindent 8 }}
         {{- toYaml .Values.probes.liveness | nindent 8 }}
-      {{- if .Values.preStopSeconds }}
-      lifecycle:
-        preStop:
-          sleep:
-            seconds: {{ .Values.preStopSeconds }}
-      {{- end }}
       resources:
         {{- toYaml .Values.resources | nindent 8 }}
       securityContext:
