@@ -114,6 +114,8 @@ pub struct Rpc {
     /// `CreateEnvironment`.
     pub method: &'static str,
     pub class: Class,
+    /// Its request may name a principal: it is about what callers may do.
+    pub of_principals: bool,
 }
 
 /// What kind of work an rpc is.

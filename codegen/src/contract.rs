@@ -153,6 +153,8 @@ pub struct Rpc {
     pub reads: bool,
     /// It is a wait.
     pub waits: bool,
+    /// Its request may name a principal.
+    pub of_principals: bool,
 }
 
 /// A wait.

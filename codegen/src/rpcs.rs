@@ -19,8 +19,8 @@ pub fn emit(contract: &Contract) -> String {
         };
         let _ = writeln!(
             out,
-            "    Rpc {{ service: {:?}, method: {:?}, class: Class::{class} }},",
-            rpc.service, rpc.method
+            "    Rpc {{ service: {:?}, method: {:?}, class: Class::{class}, of_principals: {} }},",
+            rpc.service, rpc.method, rpc.of_principals
         );
     }
     out.push_str("];\n");

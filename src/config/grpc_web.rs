@@ -15,6 +15,7 @@ pub const ANY: &str = "*";
 const MOST_ORIGINS: usize = 1000;
 const LONGEST_AGE: Duration = Duration::from_secs(24 * 3600);
 
+/// Whose pages' scripts are answered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GrpcWebConfig {

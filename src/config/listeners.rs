@@ -21,6 +21,7 @@ const LONGEST_NAME: usize = 63;
 pub struct ListenerConfig {
     /// How it is called in logs, in the ready file, and by the health.
     pub name: String,
+    /// Where it listens: an address with a port, or `unix:` and a path.
     pub address: Address,
     /// What it speaks; with both doors on one address, the content type of a request tells which.
     #[serde(default = "grpc_only")]

@@ -30,11 +30,13 @@ pub struct TelemetryConfig {
     /// Headers of each export, one a line: there may be secrets among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers_file: Option<PathBuf>,
+    /// How the gateway is called in what is sent.
     pub service_name: String,
     /// Of the calls that come without a trace context.
     pub sample_ratio: f64,
     /// Whether metrics are sent as well.
     pub metrics: bool,
+    /// How often metrics are sent.
     pub metrics_interval: Span,
     /// How long a span waits for others.
     pub batch_delay: Span,
@@ -42,6 +44,7 @@ pub struct TelemetryConfig {
     pub queue: usize,
     /// How long an export may take, and the last one when the program stops.
     pub export_timeout: Span,
+    /// What else is said of the gateway in what is sent, by OpenTelemetry's names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub resource_attributes: BTreeMap<String, String>,
 }

@@ -27,6 +27,7 @@ pub fn read(pool: &DescriptorPool) -> Vec<Rpc> {
             reads: level(&method) == "NoSideEffects",
             // A wait has a policy that says what it waits for.
             waits: super::options::option(pool, &method.options(), "wait").is_some(),
+            of_principals: method.input().get_field_by_name("principal").is_some(),
         })
         .collect()
 }

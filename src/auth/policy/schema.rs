@@ -60,11 +60,11 @@ pub fn about(rpc: &Rpc) -> Option<Operation> {
 /// The kinds of resources that an rpc can be about.
 pub fn kinds(rpc: &Rpc) -> Vec<&'static str> {
     let Some(operation) = about(rpc) else {
-        return vec![match rpc.class {
-            // The questions about what callers may do.
-            Class::Read | Class::Wait => PRINCIPAL,
-            // What is done to the gateway itself.
-            Class::Write => ACCOUNT,
+        // The others are about the gateway itself.
+        return vec![if rpc.of_principals {
+            PRINCIPAL
+        } else {
+            ACCOUNT
         }];
     };
     let policy = operation.policy();

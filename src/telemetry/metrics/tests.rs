@@ -78,6 +78,7 @@ fn recorded() -> (Metrics, Vec<Level>) {
     metrics.hedge("won");
     metrics.circuit("", 0);
     metrics.circuit_refused("");
+    metrics.configuration_is_current(true);
     metrics.idempotency("first");
     metrics.idempotency_use(1, 1);
     metrics.order_waited("went-on", second);
