@@ -10,6 +10,9 @@ use opentelemetry::metrics::Meter;
 /// Pages and ticks, as Linux reports them to programs on all machines that we run on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Looks something up, if it can.
+type Look = fn() -> Option<u64>;
+
 /// Has all of it looked up whenever somebody asks.
 pub(super) fn observe(meter: &Meter) {
     let build = meter
@@ -35,7 +38,7 @@ pub(super) fn observe(meter: &Meter) {
             }
         })
         .build();
-    let gauges: [(_, _, _, fn() -> Option<u64>); 4] = [
+    let gauges: [(_, _, _, Look); 4] = [
         (
             "process_resident_memory",
             "By",

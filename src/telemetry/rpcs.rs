@@ -156,6 +156,12 @@ impl Rpcs {
         self.by_path.get(path).copied().unwrap_or(other)
     }
 
+    /// The rpc of an operation.
+    pub fn of(&self, operation: Option<Operation>) -> Place {
+        let other = self.known.len() - 1;
+        Place(operation.map_or(other, |operation| operation as usize))
+    }
+
     pub fn method(&self, place: Place) -> &str {
         &self.known[place.0].method
     }

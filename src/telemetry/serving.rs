@@ -47,12 +47,8 @@ impl Telemetry {
         headers: &HeaderMap,
         arrival: &mut Arrival,
     ) -> Serving {
+        let place = self.metrics.rpcs().of(operation);
         let method = operation.map(Operation::name).unwrap_or_default();
-        let path = match operation {
-            Some(operation) => format!("/{}/{method}", operation.rpc().service),
-            None => String::new(),
-        };
-        let place = self.metrics.rpcs().at(&path);
         self.begin(Door::Aws, place, method, headers, arrival)
     }
 

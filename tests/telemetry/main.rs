@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod collector;
+mod engine;
 mod losses;
 mod secrets;
 mod streams;

@@ -71,37 +71,27 @@ impl Upstream {
                 }
                 if call.operation != Operation::GetEnvironment {
                     let record = upstream.record.lock().unwrap().clone();
-                    return record.map(|status| Reply {
-                        response: Response::GetDeployment(pb::GetDeploymentResponse {
+                    return record.map(|status| {
+                        Reply::new(Response::GetDeployment(pb::GetDeploymentResponse {
                             deployment: Some(pb::Deployment {
                                 deployment_status: status,
                                 ..Default::default()
                             }),
-                        }),
-                        upstream_request_id: None,
-                        served: None,
-                        replayed: false,
-                        etag: None,
-                        attempts: 1,
+                        }))
                     });
                 }
                 upstream.polls.fetch_add(1, Ordering::SeqCst);
                 let answer = upstream.answer.lock().unwrap().clone();
                 let (seconds, deployment) = upstream.made.lock().unwrap().clone();
-                answer.map(|status| Reply {
-                    response: Response::GetEnvironment(pb::GetEnvironmentResponse {
+                answer.map(|status| {
+                    Reply::new(Response::GetEnvironment(pb::GetEnvironmentResponse {
                         environment: Some(pb::Environment {
                             deployment_status: status,
                             created_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
                             last_attempted_deployment_id: Some(deployment),
                             ..Default::default()
                         }),
-                    }),
-                    upstream_request_id: None,
-                    served: None,
-                    replayed: false,
-                    etag: None,
-                    attempts: 1,
+                    }))
                 })
             }
         });
