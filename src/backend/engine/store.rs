@@ -43,7 +43,7 @@ pub struct Store {
     /// Held for as long as the store is open; nobody else can open the directory meanwhile.
     _lock: Option<Arc<std::fs::File>>,
     /// Where the database is, unless it is in memory.
-    place: Option<directory::Place>,
+    place: Option<Arc<directory::Place>>,
 }
 
 #[derive(Clone)]
@@ -90,7 +90,7 @@ impl Store {
                 permits: Arc::new(Semaphore::new(READERS)),
             }),
             _lock: Some(Arc::new(lock)),
-            place: Some(place),
+            place: Some(Arc::new(place)),
         })
     }
 
