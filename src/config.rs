@@ -449,6 +449,33 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether a URL leads to a listener of this very gateway, as far as it can be seen without
+    /// asking for names.
+    fn is_own(&self, url: &str) -> bool {
+        let Ok(uri) = url.parse::<http::Uri>() else {
+            return false;
+        };
+        let usual = if uri.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
+        let port = uri.port_u16().unwrap_or(usual);
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let ip: IpAddr = match host.parse() {
+            Ok(ip) => ip,
+            Err(_) if host == "localhost" => Ipv4Addr::LOCALHOST.into(),
+            Err(_) => return false,
+        };
+        self.all_listeners().iter().any(|listener| {
+            let Address::Tcp(own) = listener.address else {
+                return false;
+            };
+            let here = own.ip() == ip || (own.ip().is_unspecified() && ip.is_loopback());
+            listener.speaks(Speaks::Aws) && here && own.port() == port
+        })
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         self.check_listeners()?;
         self.connections.check()?;
@@ -478,6 +505,12 @@ impl Config {
         if let Some(url) = &self.upstream_endpoint_url {
             check_url(url, "http://127.0.0.1:8787 or https://proton.example")
                 .map_err(|problem| invalid("upstream-endpoint-url", problem))?;
+            if self.is_own(url) {
+                return Err(invalid(
+                    "upstream-endpoint-url",
+                    "leads to this gateway's own AWS door; move that elsewhere with aws-listen",
+                ));
+            }
         }
         let sts = self.sts_endpoint_url.as_deref();
         upstreams::check(&self.upstreams, &self.assume_role, sts)?;

@@ -193,6 +193,14 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
         ),
         (
             "upstream-endpoint-url",
+            "upstream-endpoint-url = \"http://localhost:8787\"",
+        ),
+        (
+            "upstream-endpoint-url",
+            "upstream-endpoint-url = \"http://[::1]:9/\"\naws-listen = \"[::1]:9\"",
+        ),
+        (
+            "upstream-endpoint-url",
             "upstream-endpoint-url = \"ftp://a\"",
         ),
         ("profile", "profile = \"work\""),

@@ -35,7 +35,8 @@ pub fn text_of(change: &Change<'_>, most: usize, colours: bool) -> String {
         ),
     );
     let operations = change.operations();
-    let all = |of: fn(&Busy) -> f64| operations.values().map(of).sum::<f64>();
+    // From 0: the sum of nothing would be -0.
+    let all = |of: fn(&Busy) -> f64| operations.values().map(of).fold(0.0, |sum, one| sum + one);
     let failures = all(|busy| busy.failures);
     let failed = format!("{failures:.1}/s failed");
     let _ = writeln!(
@@ -225,5 +226,6 @@ mod tests {
         let (before, after) = (reading(0, &[]), reading(1, &[]));
         let text = text_of(&Change::between(&before, &after), 15, false);
         assert!(text.ends_with("nothing was called\n"), "{text}");
+        assert!(text.contains("calls        0.0/s, 0.0/s failed;"), "{text}");
     }
 }
