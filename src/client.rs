@@ -13,6 +13,7 @@ mod status;
 mod target;
 mod top;
 
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -137,6 +138,17 @@ fn on_runtime(
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?
         .block_on(command)
+}
+
+/// Whether somebody reads what was written; it is an error if that cannot be known.
+fn written(outcome: io::Result<()>) -> Result<bool, Failure> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Failed(format!(
+            "cannot write to the standard output: {error}"
+        ))),
+    }
 }
 
 struct Follower<'a> {

@@ -16,7 +16,7 @@ pub mod web;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, ORIGIN};
 use http::{Extensions, HeaderMap, HeaderName};
 
 use crate::audit::Audit;
@@ -113,6 +113,15 @@ impl Arrival {
             self.deadline = self.deadline.max(asked.min(latest));
         }
     }
+}
+
+/// What only browsers send.
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether a browser has sent a request: any page can make it do so, with the user's certificate or
+/// from the user's own machine.
+fn is_of_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) || headers.contains_key(&SEC_FETCH_SITE)
 }
 
 /// Whether the header of this name says how a call is to be made. Few requests have one: one look for all of

@@ -21,7 +21,7 @@ use self::signals::{HangUps, Stops};
 use crate::audit::Audit;
 use crate::auth::policy::Authorizer;
 use crate::config::Config;
-use crate::config::listeners::Speaks;
+use crate::config::listeners::{self, Speaks};
 use crate::config::shutdown::ShutdownConfig;
 use crate::edge::{admin, aws_door::AwsDoor, doors::Doors, grpc_door, health::Health, web::Web};
 use crate::gateway::Gateway;
@@ -78,6 +78,8 @@ async fn serve(config: Config, source: Source, dials: Dials, stops: Stops) -> Re
 struct Started {
     parts: Parts,
     stop: watch::Sender<bool>,
+    /// Nothing is sent: it is told whether this lives, and how it ends, until it has ended.
+    _admin: watch::Sender<bool>,
     ending: ShutdownConfig,
     health: Health,
     ready_file: Option<PathBuf>,
@@ -118,9 +120,10 @@ async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, 
     // Before the rest: whoever looks whether this lives is answered however long the rest takes.
     let pages = admin::routes(health.clone(), metrics.clone());
     let admin = Server::new(admin.0)
-        .counted_by(metrics.clone(), "admin")
+        .counted_by(metrics.clone(), listeners::ADMIN)
         .within(config.connections.clone());
-    parts.spawn("the admin listener", admin.serve(pages, shutdown.clone()));
+    let (admin_stop, until_the_end) = Shutdown::after(&config.shutdown);
+    parts.spawn("the admin listener", admin.serve(pages, until_the_end));
 
     let guards = guards::build(&config, &metrics, &mut parts)?;
     let authenticator = guards::authenticator(&config, &mut parts).await?;
@@ -219,6 +222,7 @@ async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, 
     Ok(Started {
         parts,
         stop,
+        _admin: admin_stop,
         ending: config.shutdown,
         health,
         ready_file: config.ready_file,
@@ -247,7 +251,8 @@ impl Started {
         }
         self.health.end_watches();
         self.stop.send_replace(true);
-        join(self.parts.running, self.ending.drain.0).await;
+        // All but the admin listener, which goes with the program.
+        join(&mut self.parts.running, self.ending.drain.0, 1).await;
         if let Some(audit) = self.audit {
             audit.event("stopped", serde_json::Value::Null);
             audit.flush().await;
@@ -275,10 +280,12 @@ async fn until(stopped: impl Future<Output = ()>, parts: &mut JoinSet<Part>) -> 
     Err(problem)
 }
 
-/// Waits for all parts to end, but not for ever: what blocks a thread cannot be stopped.
-async fn join(mut parts: JoinSet<Part>, drain: Duration) {
+/// Waits for all parts but so many to end, but not for ever: what blocks a thread cannot be stopped.
+async fn join(parts: &mut JoinSet<Part>, drain: Duration, but: usize) {
     let all = async {
-        while let Some(ended) = parts.join_next().await {
+        while parts.len() > but
+            && let Some(ended) = parts.join_next().await
+        {
             if let Err(error) = ended {
                 tracing::error!(problem = panicked(error), "while stopping");
             }
@@ -368,7 +375,7 @@ mod tests {
     async fn a_part_that_does_not_stop_is_left_behind_in_time() {
         let mut parts = JoinSet::new();
         spawn(&mut parts, "one", std::future::pending());
-        let joined = tokio::time::timeout(3 * MARGIN, join(parts, MARGIN));
+        let joined = tokio::time::timeout(3 * MARGIN, join(&mut parts, MARGIN, 0));
         assert!(joined.await.is_ok());
     }
 

@@ -82,7 +82,7 @@ pub fn status(command: &StatusCommand) -> Result<ExitCode, Failure> {
                 continue;
             }
             view.close();
-            view.say(&report);
+            super::written(view.say(&report))?;
             let needed = command.check && report.needs_somebody();
             return Ok(ExitCode::from(if needed { NEEDS_SOMEBODY } else { 0 }));
         }

@@ -72,8 +72,7 @@ pub fn top(command: &TopCommand) -> Result<ExitCode, Failure> {
             let after = read().await?;
             let change = Change::between(&before, &after);
             let text = view::text_of(&change, command.operations, colours);
-            if show(&text, live).is_err() {
-                // Whoever read has gone away.
+            if !super::written(show(&text, live))? {
                 break;
             }
             before = after;

@@ -11,6 +11,7 @@ use super::{Address, AwsListen, Config, ConfigError, invalid};
 /// The names of the short forms.
 pub const GRPC: &str = "grpc";
 pub const AWS: &str = "aws";
+pub const ADMIN: &str = "admin";
 /// More than anybody can tell apart.
 const MOST: usize = 32;
 const LONGEST_NAME: usize = 63;
@@ -143,7 +144,8 @@ impl Config {
             listener.check(self)?;
             self.check_exposure(listener)?;
             let name = &listener.name;
-            if listeners.iter().take(index).any(|it| it.name == *name) {
+            // The admin listener has it already.
+            if name == ADMIN || listeners.iter().take(index).any(|it| it.name == *name) {
                 return Err(invalid(
                     "listeners.name",
                     format!("{name:?} is the name of another listener already"),

@@ -325,6 +325,10 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
             "listen = \"127.0.0.1:1\"\n[[listeners]]\nname = \"grpc\"\naddress = \"127.0.0.1:2\"",
         ),
         (
+            "listeners.name",
+            "[[listeners]]\nname = \"admin\"\naddress = \"127.0.0.1:1\"",
+        ),
+        (
             "listeners.doors",
             "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\ndoors = []",
         ),

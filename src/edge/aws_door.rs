@@ -21,7 +21,7 @@ use super::{Arrival, MAX_REQUEST_BYTES, status};
 use crate::api::{self, Operation};
 use crate::auth::{self, Authenticator, Identified};
 use crate::cache::demand::Served;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Origin};
 use crate::etag::Etag;
 use crate::gateway::{Call, Door, Gateway, Reply};
 use crate::ledger::REPLAYED;
@@ -140,6 +140,13 @@ impl AwsDoor {
     {
         if request.method() != Method::POST || request.uri().path() != "/" {
             return Err(unknown("calls are made with POST /"));
+        }
+        if super::is_of_browser(request.headers()) {
+            let origin = Origin::Gateway;
+            return Err(Error::new(
+                ErrorKind::AccessDenied { origin },
+                "browsers are not answered at this door",
+            ));
         }
         let budget = self.gateway.budget();
         let Some(authenticator) = &self.authenticator else {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
@@ -14,6 +14,12 @@ use super::web;
 
 /// What all content types of gRPC begin with, those of gRPC-Web as well.
 const GRPC: &[u8] = b"application/grpc";
+
+/// Whether a media type begins so: they are the same in any case.
+pub(super) fn begins(content_type: &HeaderValue, beginning: &[u8]) -> bool {
+    let text = content_type.as_bytes().get(..beginning.len());
+    text.is_some_and(|text| text.eq_ignore_ascii_case(beginning))
+}
 
 /// The doors of one listener. `grpc` is the gRPC door, for browsers too if `web`.
 #[derive(Clone)]
@@ -30,8 +36,7 @@ impl<G> Doors<G> {
 
     fn is_grpc<B>(&self, request: &Request<B>) -> bool {
         let content_type = request.headers().get(header::CONTENT_TYPE);
-        content_type.is_some_and(|it| it.as_bytes().starts_with(GRPC))
-            || (self.web && web::is_web(request))
+        content_type.is_some_and(|it| begins(it, GRPC)) || (self.web && web::is_web(request))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tonic::Status;
@@ -47,8 +47,6 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 const MAX_HEALTH_BYTES: usize = 1024;
 /// Streams on which a client asks whenever it likes.
 const REFLECTION: &str = "/grpc.reflection.";
-/// What only browsers send.
-static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// All services of the gRPC door.
 pub fn routes(
@@ -106,16 +104,25 @@ pub fn routes(
                 .accept_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Zstd),
         )
-        .add_service(HealthServer::new(health).max_decoding_message_size(MAX_HEALTH_BYTES))
+        .add_service(
+            HealthServer::new(health)
+                .max_decoding_message_size(MAX_HEALTH_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd),
+        )
         .add_service(
             reflection()
                 .build_v1()?
-                .max_decoding_message_size(MAX_REQUEST_BYTES),
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd),
         )
         .add_service(
             reflection()
                 .build_v1alpha()?
-                .max_decoding_message_size(MAX_REQUEST_BYTES),
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd),
         )
         .prepare(),
     })))
@@ -393,8 +400,7 @@ fn late() -> Error {
 fn is_grpc<B>(request: &Request<B>) -> Result<(), &'static str> {
     let headers = request.headers();
     let allowed = request.extensions().get::<Allowed>().is_some();
-    let browser = headers.contains_key(header::ORIGIN) || headers.contains_key(&SEC_FETCH_SITE);
-    if browser && !allowed {
+    if super::is_of_browser(headers) && !allowed {
         return Err("browsers are not answered at this door\n");
     }
     let content_type = headers

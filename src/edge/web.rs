@@ -18,6 +18,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
+use super::doors::begins;
 use super::{REQUEST_ID, status};
 use crate::cache::demand::CACHE_STATUS;
 use crate::config::grpc_web::GrpcWebConfig;
@@ -90,8 +91,9 @@ impl Web {
 /// Whether a request is for [`Web`] even if its listener has other doors.
 pub(super) fn is_web<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
-    request.method() == Method::OPTIONS
-        || content_type.is_some_and(|it| it.as_bytes().starts_with(CONTENT_TYPE.as_bytes()))
+    // No rpc is called `/`; that is where the AWS door is.
+    let asks_before = request.method() == Method::OPTIONS && request.uri().path() != "/";
+    asks_before || content_type.is_some_and(|it| begins(it, CONTENT_TYPE.as_bytes()))
 }
 
 fn cors(config: &GrpcWebConfig, origins: Option<&[HeaderValue]>) -> CorsLayer {

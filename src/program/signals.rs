@@ -13,9 +13,10 @@ impl Stops {
     /// Counts from now on; needs a runtime.
     pub fn counted() -> Self {
         let (count, counted) = watch::channel(0);
+        // At once: what comes before the task runs counts as well.
+        let signals = signal(SignalKind::terminate())
+            .and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
         tokio::spawn(async move {
-            let signals = signal(SignalKind::terminate())
-                .and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
             let (mut term, mut int) = match signals {
                 Ok(signals) => signals,
                 Err(error) => {

@@ -54,6 +54,20 @@ async fn a_call_is_answered_in_aws_json_with_a_request_id() {
     );
 }
 
+/// Any page can make a browser send something, with what it holds of the user.
+#[tokio::test]
+async fn a_browser_is_not_answered() {
+    for header in [
+        ("origin", "https://console.example"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        let (status, body, response) = answer(door(), &[header], GOOD).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{header:?}");
+        let reason = &response.headers()["x-proton-gateway-reason"];
+        assert_eq!(reason, "DENIED_BY_GATEWAY", "{body}");
+    }
+}
+
 /// API Reference: modelled exceptions are 400, InternalServerException is 500.
 #[tokio::test]
 async fn each_cause_has_its_exception_and_status() {

@@ -76,6 +76,22 @@ async fn top_tells_what_is_called_between_two_looks() {
     assert_eq!(told.lines().filter(busy).count(), 2, "{told}");
 }
 
+#[tokio::test]
+async fn what_cannot_be_written_is_said() {
+    let (_folder, gateway, _) = with_a_deployment_under_way().await;
+    for arguments in [
+        &["status"][..],
+        &["top", "--interval", "100ms", "--count", "1"],
+    ] {
+        let mut full = gateway.follow(arguments);
+        full.stdout(File::options().write(true).open("/dev/full").unwrap());
+        let full = full.stderr(Stdio::piped()).spawn().unwrap();
+        let full = full.wait_with_output().unwrap();
+        assert_eq!(full.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&full).contains("cannot write"), "{}", text(&full));
+    }
+}
+
 #[test]
 fn a_gateway_that_is_not_there_is_said() {
     for command in ["status", "top"] {

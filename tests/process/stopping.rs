@@ -4,6 +4,10 @@ use proton_gateway::api::health::HealthCheckRequest;
 use proton_gateway::api::health::health_check_response::ServingStatus;
 use proton_gateway::api::health::health_client::HealthClient;
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tonic::codec::CompressionEncoding;
+
 use super::*;
 
 /// A gateway with this section, which has nothing else to do.
@@ -45,6 +49,48 @@ async fn during_the_notice_it_is_not_ready_and_takes_new_calls() {
     running
         .says("stopped at once, since it was told to a second time")
         .await;
+}
+
+#[tokio::test]
+async fn while_calls_end_it_is_told_that_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let section = "[shutdown]\nnotice = \"0\"\ndrain = \"1h\"\n";
+    let mut running = with(folder.path(), section).await;
+    // A call whose body does not come.
+    let mut waiting = TcpStream::connect(running.address("aws")).await.unwrap();
+    let request = "POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-amz-json-1.0\r\n\
+        x-amz-target: AwsProton20200720.ListServices\r\ncontent-length: 100\r\n\r\n{";
+    waiting.write_all(request.as_bytes()).await.unwrap();
+    eventually("the call is being answered", || async {
+        let page = running.page("/metrics").await.1;
+        let active = "proton_gateway_requests_active{door=\"aws\"} 1";
+        page.contains(active).then_some(())
+    })
+    .await;
+
+    running.terminate();
+    eventually("new calls are refused", || async {
+        let refused = TcpStream::connect(running.address("grpc")).await.is_err();
+        refused.then_some(())
+    })
+    .await;
+    assert_eq!(running.page("/livez").await.0, 200);
+    assert_eq!(running.page("/readyz").await.0, 503);
+    running.signal("INT");
+    assert_eq!(running.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn the_health_may_be_asked_compressed() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = with(folder.path(), "").await;
+    let address = format!("http://{}", running.address("grpc"));
+    let health = HealthClient::connect(address).await.unwrap();
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
+        let mut health = health.clone().send_compressed(encoding);
+        let answer = health.check(HealthCheckRequest::default()).await.unwrap();
+        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    }
 }
 
 #[tokio::test]

@@ -45,13 +45,13 @@ impl View {
     }
 
     /// Says all of it.
-    pub fn say(&self, report: &Report) {
+    pub fn say(&self, report: &Report) -> std::io::Result<()> {
         let text = match self.output {
             Output::Json => format!("{}\n", json_of(report)),
             Output::Text => text_of(report, console::colors_enabled()),
         };
-        // Whoever reads may have gone away; the exit status still tells.
-        drop(write!(std::io::stdout(), "{text}"));
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())
     }
 
     /// Shows what is under way, until the next report.

@@ -1,5 +1,7 @@
 //! The metrics as `GetMetrics` tells them.
 
+use std::collections::HashSet;
+
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use super::Metrics;
@@ -8,9 +10,10 @@ use crate::api::own::{self, MetricBucket, MetricKind, MetricSample};
 impl Metrics {
     /// The metrics of these names, or all of them where none is given.
     pub fn read(&self, names: &[String]) -> Vec<own::Metric> {
+        let names: HashSet<_> = names.iter().map(String::as_str).collect();
         let families = self.0.registry.gather().into_iter();
         families
-            .filter(|family| names.is_empty() || names.iter().any(|name| name == family.name()))
+            .filter(|family| names.is_empty() || names.contains(family.name()))
             .map(|family| metric(&family))
             .collect()
     }
