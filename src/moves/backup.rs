@@ -50,19 +50,17 @@ impl BackupCommand {
     pub fn run(&self, config: &Config) -> Result<(), Failure> {
         let file = &self.file;
         self.check_target()?;
+        let folder = state_dir(config);
+        self.check_place(&folder)?;
         let draft = beside(file, ".draft");
         let held = hold(&draft)?;
         let report = Report::new(self.quiet, "copying pages");
-        let folder = state_dir(config);
         let copied = copy::copy(&folder, &draft, &|done, total| report.progress(done, total))
             .map_err(|error| error.to_string())
             .and_then(|contents| {
                 self.check_target()?;
                 fs::rename(&draft, file).map_err(|cause| unwritten(file, &cause))?;
-                let parent = match file.parent() {
-                    Some(parent) if !parent.as_os_str().is_empty() => parent,
-                    _ => Path::new("."),
-                };
+                let parent = parent(file);
                 File::open(parent)
                     .and_then(|parent| parent.sync_all())
                     .map_err(|cause| unwritten(parent, &cause))?;
@@ -80,6 +78,19 @@ impl BackupCommand {
                 .for_each(|what| report.line(format!("  {what}")));
         }
         Ok(())
+    }
+
+    /// Refuses the store's own files, and what a gateway would take for them.
+    fn check_place(&self, folder: &Path) -> Result<(), String> {
+        let there = |path: &Path| fs::canonicalize(path).ok();
+        match (there(parent(&self.file)), there(folder)) {
+            (Some(parent), Some(folder)) if parent == folder => Err(format!(
+                "{} is in the state directory, among the files of the store; choose a place outside \
+                 of it",
+                self.file.display()
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn check_target(&self) -> Result<(), String> {
@@ -120,6 +131,13 @@ fn unwritten(path: &Path, cause: &io::Error) -> String {
     format!("cannot write {}: {cause}", path.display())
 }
 
+fn parent(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -128,7 +146,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// An empty file for a draft, held against another backup to the same place.
 fn hold(draft: &Path) -> Result<File, String> {
-    let file = copy::private(draft).map_err(|cause| unwritten(draft, &cause))?;
+    let file = copy::draft(draft).map_err(|cause| unwritten(draft, &cause))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

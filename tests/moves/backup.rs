@@ -268,6 +268,9 @@ async fn what_is_no_whole_backup_of_a_known_version_is_refused() {
     is_no_backup(folder.path(), b"", "not a database of this program");
     is_no_backup(folder.path(), &[7; 4096], "not a database of this program");
     is_no_backup(folder.path(), &good[..good.len() / 2], "damaged");
+    let mut without = good.clone();
+    without[60..64].fill(0);
+    is_no_backup(folder.path(), &without, "not a database of this program");
     let mut newer = good.clone();
     newer[60..64].copy_from_slice(&99_i32.to_be_bytes());
     is_no_backup(folder.path(), &newer, "newer version");
@@ -292,4 +295,55 @@ fn where_there_is_no_store_nothing_is_backed_up() {
     let said = refused(&folder.path().join("state"), &["backup", shown(&file)]);
     assert!(said.contains("there is no store in"), "{said}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_backup_takes_no_place_among_the_files_of_the_store() {
+    let (world, _folder) = small().await;
+    let before = fs::read(world.state().join("proton.db")).unwrap();
+    for name in ["proton.db", "proton.db-wal", "new.db"] {
+        let file = world.state().join(name);
+        let said = refused(world.state(), &["backup", "--force", shown(&file)]);
+        assert!(said.contains("is in the state directory"), "{said}");
+    }
+    assert_eq!(fs::read(world.state().join("proton.db")).unwrap(), before);
+    assert!(!world.state().join("new.db").exists());
+}
+
+#[tokio::test]
+async fn a_draft_that_is_not_ours_is_refused_and_kept() {
+    let (world, folder) = small().await;
+    let file = folder.path().join("b.db");
+    let draft = folder.path().join("b.db.draft");
+    fs::write(&draft, "my own notes").unwrap();
+    let said = refused(world.state(), &["backup", shown(&file)]);
+    assert!(said.contains("b.db.draft"), "{said}");
+    assert_eq!(fs::read_to_string(&draft).unwrap(), "my own notes");
+    let theirs = folder.path().join("theirs");
+    fs::rename(&draft, &theirs).unwrap();
+    std::os::unix::fs::symlink(&theirs, &draft).unwrap();
+    refused(world.state(), &["backup", shown(&file)]);
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), "my own notes");
+    // What a backup that was broken off has left is in nobody's way.
+    fs::remove_file(&draft).unwrap();
+    fs::write(&draft, [0; 8192]).unwrap();
+    done(world.state(), &["backup", shown(&file)]);
+}
+
+#[tokio::test]
+async fn a_restore_writes_through_no_link_and_waits_for_no_pipe() {
+    let (world, folder) = small().await;
+    let (file, state) = (folder.path().join("b.db"), folder.path().join("state"));
+    done(world.state(), &["backup", shown(&file)]);
+    let theirs = folder.path().join("theirs");
+    fs::write(&theirs, "theirs").unwrap();
+    fs::create_dir(&state).unwrap();
+    std::os::unix::fs::symlink(&theirs, state.join("proton.db.draft")).unwrap();
+    done(&state, &["restore", shown(&file)]);
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let said = refused(&folder.path().join("other"), &["restore", shown(&pipe)]);
+    assert!(said.contains("is not a file"), "{said}");
 }

@@ -448,3 +448,21 @@ async fn what_was_taken_over_can_be_exported_and_imported_again() {
     done(&state, &["export", shown(&out)]);
     done(&again, &["import", shown(&out)]);
 }
+
+#[test]
+fn links_and_pipes_among_saved_answers_are_named_and_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (saved, state) = (folder.path().join("saved"), folder.path().join("state"));
+    fs::create_dir_all(saved.join("eu")).unwrap();
+    written(&saved, &partial());
+    std::os::unix::fs::symlink(&saved, saved.join("circle")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(saved.join("pipe.json"))
+        .status();
+    assert!(made.unwrap().success());
+    let said = refused(&state, &["import", "--from", "aws", shown(&saved)]);
+    for name in ["circle", "pipe.json"] {
+        let problem = format!("{name}: is neither a file nor a folder");
+        assert!(said.contains(&problem), "{said}");
+    }
+}

@@ -453,7 +453,9 @@ pub fn create_version(
     if tx.count::<VersionRecord>(&versions_prefix(new.kind, &new.template))? >= quota {
         return Err(Error::quota("versions per template", quota));
     }
-    let next_major = template.majors.last().map_or(1, |major| major.number + 1);
+    let beyond = || Error::quota("numbers of versions", u64::MAX);
+    let last = template.majors.last().map_or(0, |major| major.number);
+    let next_major = last.checked_add(1).ok_or_else(beyond)?;
     let wanted = match &new.major {
         None => next_major,
         Some(major) => number(major)
@@ -478,7 +480,7 @@ pub fn create_version(
         .find(|major| major.number == wanted)
         .ok_or_else(|| Error::internal("a major version went missing"))?;
     let minor = major.next_minor;
-    major.next_minor += 1;
+    major.next_minor = minor.checked_add(1).ok_or_else(beyond)?;
     major.latest = Some(minor);
     tx.put(&template)?;
 

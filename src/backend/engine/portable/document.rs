@@ -66,7 +66,8 @@ impl Field for u64 {
 
     fn read(value: Option<Value>, place: &Place<'_>) -> Self {
         match value.as_ref().map(Value::as_u64) {
-            Some(Some(number)) => number,
+            Some(Some(number)) if number <= u64::from(u32::MAX) => number,
+            Some(Some(_)) => absent(place, "is more than 4294967295"),
             Some(None) => absent(place, "must be a whole number"),
             None => absent(place, "is missing"),
         }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::document::Document;
 use super::places::Placed;
-use super::tree::Draft;
+use super::tree::{self, Draft};
 use super::{FORMAT, MANIFEST, lifted};
 use crate::api::pb;
 use crate::backend::engine::account_settings::SettingsRecord;
@@ -51,7 +51,8 @@ pub fn export(
     let tags = tx.list::<TagsRecord>("")?;
     let mut export = Export {
         tx,
-        draft: Draft::begin(root).map_err(Error::invalid)?,
+        draft: Draft::begin(root, &settings.account_id, &settings.region)
+            .map_err(Error::invalid)?,
         tags: tags
             .into_iter()
             .map(|record| (record.tail, record.tags))
@@ -175,7 +176,9 @@ impl Export<'_> {
         // For people; what counts is the archive.
         if let Ok(bundle) = Bundle::unpack(bytes.as_slice(), &Limits::default()) {
             for (name, bytes) in bundle.files() {
-                self.file(&format!("{folder}/bundle/{name}"), bytes)?;
+                if let Some(path) = tree::unpacked(name) {
+                    self.file(&format!("{folder}/bundle/{path}"), bytes)?;
+                }
             }
         }
         Ok(hex::encode(Sha256::digest(&bytes)))

@@ -1,5 +1,6 @@
 //! From the folder to what a store is to hold.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -9,7 +10,7 @@ use super::document::Field;
 use super::holdings::{Found, Holdings, Packed, digest_of};
 use super::places::Placed;
 use super::problem::{Place, Problems};
-use super::tree::Tree;
+use super::tree::{self, Tree};
 use super::{FORMAT, MANIFEST, lifted};
 use crate::api::pb;
 use crate::backend::engine::context::Settings;
@@ -231,9 +232,17 @@ fn unpacked(tree: &Tree<'_>, folder: &str, bytes: &[u8], problems: &Problems) {
         }
     };
     let inner = format!("{folder}/bundle/");
+    let packed: BTreeMap<String, &[u8]> = bundle
+        .files()
+        .iter()
+        .filter_map(|(name, bytes)| {
+            let path = tree::unpacked(name)?;
+            Some((format!("{inner}{path}"), bytes.as_slice()))
+        })
+        .collect();
     let paths: Vec<String> = tree.below(&inner).map(str::to_owned).collect();
     for path in &paths {
-        let packed = path.strip_prefix(&inner).and_then(|name| bundle.file(name));
+        let packed = packed.get(path).copied();
         let file = tree.bytes(path);
         if file.is_some() && file.as_deref() != packed {
             let problem = "is not what bundle.tar.gz holds, which is what counts; register what was \
@@ -241,10 +250,9 @@ fn unpacked(tree: &Tree<'_>, folder: &str, bytes: &[u8], problems: &Problems) {
             problems.add(path, "", problem);
         }
     }
-    for name in bundle.files().keys() {
-        let path = format!("{inner}{name}");
-        if !tree.has(&path) {
-            problems.add(&path, "", "is in bundle.tar.gz, but not here");
+    for path in packed.keys() {
+        if !tree.has(path) {
+            problems.add(path, "", "is in bundle.tar.gz, but not here");
         }
     }
 }

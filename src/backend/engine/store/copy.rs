@@ -1,7 +1,7 @@
 //! Copies of a store in one file: made while a gateway goes on writing, checked, and put back.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -182,18 +182,24 @@ pub fn restore(
     if Path::new(&beside).exists() {
         return Err(CopyError::Live(file.to_owned()));
     }
-    let mut source = File::open(file).map_err(at(file))?;
-    let about = source.metadata().map_err(at(file))?;
+    // Not opened before: a pipe would have us wait for ever.
+    let about = fs::metadata(file).map_err(at(file))?;
     if !about.is_file() {
         let cause = io::Error::new(io::ErrorKind::InvalidInput, "is not a file");
         return Err(at(file)(cause));
     }
+    let mut source = File::open(file).map_err(at(file))?;
     let mut header = [0; schema::HEADER];
     let whole = source.read_exact(&mut header);
     let found = match whole {
         Ok(()) => schema::version_in(&header),
         Err(_) => Err(SchemaError::Foreign),
     };
+    // A store has a version from its first moment on.
+    let found = found.and_then(|found| match found {
+        0 => Err(SchemaError::Foreign),
+        found => Ok(found),
+    });
     found.map_err(|cause| CopyError::Backup {
         path: file.to_owned(),
         cause,
@@ -209,7 +215,11 @@ pub fn restore(
         return Err(CopyError::Used(directory.to_owned()));
     }
     let draft = directory.join(directory::DRAFT);
-    clear(&draft);
+    // In our own folder it is ours; what it may be a link to is not.
+    match fs::remove_file(&draft) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(at(&draft)(cause)),
+        _ => clear(&draft),
+    }
     let mut put = || {
         write_draft(&header, &mut source, &draft, about.len(), progress)?;
         let contents = examine(&draft).map_err(|error| match error {
@@ -248,21 +258,55 @@ fn clear(draft: &Path) {
     }
 }
 
-/// A file that only its owner can read.
-pub fn private(path: &Path) -> io::Result<File> {
+/// A new file that only its owner can read; never what stands there.
+fn private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true);
+    options.create_new(true).read(true).write(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
         options.mode(0o600);
     }
-    let file = options.open(path)?;
+    options.open(path)
+}
+
+/// The file of a draft: a new one, or what a copy has left that was broken off. What could be of
+/// somebody else is refused.
+pub fn draft(path: &Path) -> io::Result<File> {
+    match private(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other,
+    }
+    let refused = |text: &str| io::Error::new(io::ErrorKind::AlreadyExists, text);
+    let about = fs::symlink_metadata(path)?;
+    if !about.is_file() {
+        return Err(refused("it is there, and is no file; remove it"));
+    }
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut header = Vec::new();
+    (&file)
+        .take(schema::HEADER as u64)
+        .read_to_end(&mut header)?;
+    // SQLite writes the first page last.
+    let ours = header.iter().all(|byte| *byte == 0)
+        || <&[u8; schema::HEADER]>::try_from(header.as_slice())
+            .is_ok_and(|header| !matches!(schema::version_in(header), Err(SchemaError::Foreign)));
+    #[cfg(unix)]
+    let ours = {
+        use std::os::unix::fs::MetadataExt;
+        ours && about.nlink() == 1
+    };
+    if !ours {
+        return Err(refused(
+            "it is there, and nothing that a backup has left; remove it, or choose another name",
+        ));
+    }
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
     }
+    file.rewind()?;
     Ok(file)
 }
 
@@ -274,7 +318,6 @@ fn write_draft(
     progress: Progress<'_>,
 ) -> Result<(), CopyError> {
     let mut target = private(draft).map_err(at(draft))?;
-    target.set_len(0).map_err(at(draft))?;
     target.write_all(header).map_err(at(draft))?;
     let mut done = header.len() as u64;
     let mut chunk = vec![0; CHUNK];

@@ -144,7 +144,7 @@ pub fn read(
     problems: &Problems,
     told: &dyn Fn(u64, u64),
 ) -> Result<Answers, String> {
-    let files = files(root)?;
+    let files = files(root, problems)?;
     if files.is_empty() {
         return Err(format!("{} holds no .json file", root.display()));
     }
@@ -180,22 +180,30 @@ pub fn read(
     Ok(answers)
 }
 
-fn files(root: &Path) -> Result<Vec<String>, String> {
+fn files(root: &Path, problems: &Problems) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
+    let mut looked_into = 0;
     while let Some(folder) = folders.pop() {
         let wrong = |cause| format!("cannot read {}: {cause}", folder.display());
         for entry in fs::read_dir(&folder).map_err(wrong)? {
-            let path = entry.map_err(wrong)?.path();
+            let entry = entry.map_err(wrong)?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(wrong)?);
             let json = path.extension().is_some_and(|ending| ending == "json");
-            if path.is_dir() {
+            let inner = path.strip_prefix(root).unwrap_or(&path);
+            let inner = inner.to_string_lossy().into_owned();
+            if kind.is_dir() {
+                looked_into += 1;
                 folders.push(path);
-            } else if json && let Ok(inner) = path.strip_prefix(root) {
-                found.push(inner.to_string_lossy().into_owned());
+            } else if !kind.is_file() {
+                // A link may lead in a circle, and a pipe never ends.
+                problems.add(&inner, "", "is neither a file nor a folder");
+            } else if json {
+                found.push(inner);
             }
-            if found.len() > MOST_FILES {
+            if found.len() + looked_into > MOST_FILES {
                 return Err(format!(
-                    "{} holds more than {MOST_FILES} files",
+                    "{} holds more than {MOST_FILES} files and folders",
                     root.display()
                 ));
             }

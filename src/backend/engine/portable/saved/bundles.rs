@@ -151,18 +151,21 @@ fn take(
 fn pack(folder: &Path) -> Result<Vec<u8>, String> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
+    let mut looked_into = 0;
     while let Some(folder) = folders.pop() {
         let wrong = |cause| format!("cannot read {}: {cause}", folder.display());
         for entry in fs::read_dir(&folder).map_err(wrong)? {
             let entry = entry.map_err(wrong)?;
             let kind = entry.file_type().map_err(wrong)?;
             if kind.is_dir() {
+                looked_into += 1;
                 folders.push(entry.path());
             } else if kind.is_file() {
                 files.push(entry.path());
             }
-            if files.len() > Limits::default().files {
-                return Err("has more files than a bundle may have".to_owned());
+            let limits = Limits::default();
+            if files.len() > limits.files || looked_into > limits.entries {
+                return Err("has more files or folders than a bundle may have".to_owned());
             }
         }
     }

@@ -19,6 +19,9 @@ use crate::backend::engine::registry;
 /// What a deployment says that was under way when it was saved.
 const CUT_OFF: &str = "It was under way when it was saved, and nobody ends it any more.";
 
+/// The highest number of a version that is taken: there must be one after it.
+const MOST_NUMBER: u64 = u32::MAX as u64;
+
 /// Builds what the answers tell of, as far as they do.
 pub fn build(answers: Answers, problems: &Problems) -> Saved {
     let mut saved = Saved::default();
@@ -120,6 +123,12 @@ impl Builder<'_> {
         minor: &str,
     ) -> bool {
         match (registry::number(major), registry::number(minor)) {
+            (Some(major), Some(minor)) if major.max(minor) > MOST_NUMBER => {
+                let text =
+                    format!("{name}:{major}.{minor} has a number that is more than 4294967295");
+                self.problems.add(file, "", text);
+                false
+            }
             (Some(major), Some(minor)) if !name.is_empty() => {
                 let number = (kind, name.to_owned(), major, minor);
                 self.versions

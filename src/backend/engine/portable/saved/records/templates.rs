@@ -1,7 +1,7 @@
 //! Templates and their versions, also those that were not saved but are referred to.
 
 use super::super::answers::Known;
-use super::{Builder, CUT_OFF, Number, found};
+use super::{Builder, CUT_OFF, MOST_NUMBER, Number, found};
 use crate::api::pb::{self, TemplateType, TemplateVersionStatus};
 use crate::backend::engine::registry::{self, Major, TemplateRecord, VersionRecord};
 use crate::backend::engine::store::Record;
@@ -117,6 +117,10 @@ impl Builder<'_> {
                 .problems
                 .add(&known.file, &known.field, "has no version numbers");
         };
+        if major.max(minor) > MOST_NUMBER {
+            let text = "has a version number that is more than 4294967295";
+            return self.problems.add(&known.file, &known.field, text);
+        }
         (record.major, record.minor) = (major, minor);
         if record.status() == TemplateVersionStatus::RegistrationInProgress {
             record.set_status(TemplateVersionStatus::RegistrationFailed);
