@@ -288,10 +288,13 @@ impl Caller {
     }
 
     /// Whether a change is a deployment that names nothing that others do not name as well, and one of
-    /// them has begun since: it is as good as its own.
+    /// them has begun since; or a cancellation, and another has stopped the deployment: it is as good as
+    /// its own.
     fn is_that_of_another(&self, change: &Change) -> bool {
         let begun = change.begun.unwrap();
-        matches!(&change.request, Request::UpdateEnvironment(update) if update.spec.is_none())
+        let names_nothing =
+            matches!(&change.request, Request::UpdateEnvironment(update) if update.spec.is_none());
+        (names_nothing || change.request.operation().policy().relieves)
             && self
                 .ideal
                 .was_disturbed(&change.key, &change.request, begun)

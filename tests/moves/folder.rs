@@ -265,3 +265,26 @@ async fn an_export_of_another_account_or_of_a_later_format_is_refused() {
     let said = refused(&state, &["import", shown(&root)]);
     assert!(said.contains("manifest.json: format: is 2"), "{said}");
 }
+
+#[tokio::test]
+async fn what_would_never_end_or_could_not_be_used_is_not_taken_in() {
+    let (world, folder, root) = exported().await;
+    drop(world);
+    let schema = "templates/environment/bus/1.0/schema.yaml";
+    assert!(root.join(schema).is_file());
+    fs::write(root.join(schema), "{{{").unwrap();
+    let service = "services/shop/service.json";
+    let status = (
+        "\"status\": \"ACTIVE\"",
+        "\"status\": \"DELETE_IN_PROGRESS\"",
+    );
+    edit(&root, service, status.0, status.1);
+    let said = refused(&folder.path().join("state"), &["import", shown(&root)]);
+    let about = |file: &str| said.lines().any(|line| line.contains(file));
+    let version = "templates/environment/bus/1.0/version.json";
+    assert!(about(version) || about(schema), "{said}");
+    assert!(
+        about(service) && said.contains("`underWay` is missing"),
+        "{said}"
+    );
+}

@@ -466,3 +466,38 @@ fn links_and_pipes_among_saved_answers_are_named_and_not_followed() {
         assert!(said.contains(&problem), "{said}");
     }
 }
+
+#[test]
+fn numbers_of_versions_that_nothing_could_come_after_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (saved, state) = (folder.path().join("saved"), folder.path().join("state"));
+    let most = u64::MAX.to_string();
+    written(
+        &saved,
+        &[
+            (
+                "version.json",
+                json!({"environmentTemplateVersion": {
+                    "arn": arn(&format!("environment-template/bus:1.{most}")),
+                    "templateName": "bus", "majorVersion": "1", "minorVersion": most,
+                    "status": "PUBLISHED", "createdAt": 1_617_226_106, "lastModifiedAt": 1_617_226_106,
+                }}),
+            ),
+            (
+                "prod.json",
+                json!({"environment": {
+                    "arn": arn("environment/prod"), "name": "prod", "createdAt": 1_617_226_106,
+                    "deploymentStatus": "SUCCEEDED", "templateName": "bus",
+                    "templateMajorVersion": most, "templateMinorVersion": "0",
+                    "lastDeploymentAttemptedAt": 1_617_226_106,
+                    "lastDeploymentSucceededAt": 1_617_226_106,
+                }}),
+            ),
+        ],
+    );
+    let said = refused(&state, &["import", "--from", "aws", shown(&saved)]);
+    for file in ["version.json", "prod.json"] {
+        let line = said.lines().find(|line| line.contains(file)).unwrap();
+        assert!(line.contains("more than 4294967295"), "{said}");
+    }
+}

@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use super::{Found, Holdings};
 use crate::api::Typed;
-use crate::api::pb::{self, TemplateType, TemplateVersionStatus};
+use crate::api::pb::{self, ServiceStatus, TemplateType, TemplateVersionStatus};
 use crate::backend::engine::portable::problem::Problems;
 use crate::backend::engine::provision::{Rollout, Target};
 use crate::backend::engine::registry;
 use crate::backend::engine::repository;
 use crate::backend::engine::service_instance;
 use crate::backend::engine::store::Record;
+use crate::backend::engine::template::schema::Schema;
 use crate::backend::engine::template::spec::ServiceSpec;
 use crate::backend::engine::template::yaml;
 
@@ -155,6 +156,9 @@ impl Holdings {
                 }
                 Some(_) => {}
             }
+            if let Some(Err(error)) = record.schema.as_deref().map(Schema::parse) {
+                check.wrong(file, "schema", error.to_string());
+            }
             if record.status() == TemplateVersionStatus::Unspecified {
                 check.wrong(file, "status", "is missing");
             }
@@ -192,6 +196,23 @@ impl Holdings {
             check.service_spec(file, "underWay.spec", coming);
             if record.status == 0 {
                 check.wrong(file, "status", "is missing");
+            }
+            // Nothing else would ever end it.
+            let status = ServiceStatus::try_from(record.status);
+            let busy = status.is_ok_and(|it| it.as_str_name().ends_with("IN_PROGRESS"));
+            match (busy, record.work.is_some()) {
+                (true, false) => {
+                    let text = "says that something is under way, and `underWay` is missing";
+                    check.wrong(file, "status", text);
+                }
+                (false, true) => {
+                    check.wrong(
+                        file,
+                        "underWay",
+                        "the status says that nothing is under way",
+                    );
+                }
+                _ => {}
             }
         }
         for Found { file, record, .. } in &self.instances {
