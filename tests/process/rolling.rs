@@ -201,8 +201,17 @@ impl Load {
                 client.clone().get_service_template(request).await
             };
             let found = self.repeats.call("a read", read).await.into_inner();
-            assert_eq!(found.service_template.unwrap().name, Some(name));
-            self.calls.fetch_add(2, Ordering::Relaxed);
+            assert_eq!(found.service_template.unwrap().name, Some(name.clone()));
+            // There may be a thousand of them.
+            let delete = || async {
+                let mut request =
+                    Request::new(pb::DeleteServiceTemplateRequest { name: name.clone() });
+                let key = format!("delete-{name}").parse().unwrap();
+                request.metadata_mut().insert("idempotency-key", key);
+                client.clone().delete_service_template(request).await
+            };
+            self.repeats.call("a deletion", delete).await;
+            self.calls.fetch_add(3, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
