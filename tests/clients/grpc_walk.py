@@ -195,7 +195,7 @@ with checks.that("a watch says at once what holds"):
     stream = send(request(), timeout=SECONDS)
     same(next(stream).status, SERVING)
     stream.cancel()
-with checks.that("the list has each service"):
+with checks.that("the list has each service, and what the gateway depends on"):
     if "List" not in health.methods_by_name:
         raise AssertionError("reflection knows no List")
     send, request = stub(health.methods_by_name["List"])
@@ -208,6 +208,9 @@ with checks.that("the list has each service"):
             "proton.v1.WaitService": 1,
             "proton.v1.PaginatorService": 1,
             "proton.gateway.v1.GatewayService": 1,
+            "store": 1,
+            "listener.grpc": 1,
+            "listener.aws": 1,
         },
     )
 with checks.that("after all that the server still answers"):
