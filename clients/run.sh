@@ -76,7 +76,7 @@ tools_go() {
 build_go() {
   # Debian's sources take the place of modules, which would have to be fetched.
   export GO111MODULE=off GOPATH=$work/gopath:/usr/share/gocode GOCACHE=$work/gocache
-  test -z "$(gofmt -l cmd gateway | tee /dev/stderr)" && ./generate.sh &&
+  test -z "$(gofmt -l cmd gateway | tee >(cat >&2))" && ./generate.sh &&
     go vet ./gateway ./cmd/proton-walk && go build -o walk ./cmd/proton-walk &&
     go test -c -o retries ./gateway
 }
