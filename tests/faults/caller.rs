@@ -292,12 +292,16 @@ impl Caller {
     /// its own.
     fn is_that_of_another(&self, change: &Change) -> bool {
         let begun = change.begun.unwrap();
-        let names_nothing =
-            matches!(&change.request, Request::UpdateEnvironment(update) if update.spec.is_none());
-        (names_nothing || change.request.operation().policy().relieves)
-            && self
-                .ideal
-                .was_disturbed(&change.key, &change.request, begun)
+        let (key, request) = (&change.key, &change.request);
+        match request {
+            Request::UpdateEnvironment(update) if update.spec.is_none() => {
+                self.ideal.was_disturbed(key, request, begun)
+            }
+            _ if request.operation().policy().relieves => {
+                self.ideal.was_done_by_another(key, request, begun)
+            }
+            _ => false,
+        }
     }
 
     /// Whether no probe can know what became of a change: nothing shows it, the name is taken by

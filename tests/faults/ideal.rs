@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use proton_gateway::api::{Request, Response};
+use proton_gateway::api::{Operation, Request, Response};
 use proton_gateway::gateway::{Call, Reply};
 
 use crate::inventory::ask;
@@ -21,7 +21,7 @@ pub struct Ideal {
     pub world: World,
     applied: Mutex<HashSet<String>>,
     /// What was changed, by whom: in the order of time.
-    changes: Mutex<Vec<(String, Subject)>>,
+    changes: Mutex<Vec<(String, Operation, Subject)>>,
     /// Ids of connections there and here.
     ids: Mutex<HashMap<String, String>>,
     /// What has taken effect, and could not.
@@ -54,8 +54,18 @@ impl Ideal {
         let (touches, name) = subject(request);
         self.changes.lock().unwrap()[changes..]
             .iter()
-            .any(|(by, (others, other))| {
+            .any(|(by, _, (others, other))| {
                 by != key && *other == name && touches.iter().any(|what| others.contains(what))
+            })
+    }
+
+    /// Whether another has done just what `request` asks for since there were so many `changes`.
+    pub fn was_done_by_another(&self, key: &str, request: &Request, changes: usize) -> bool {
+        let (_, name) = subject(request);
+        self.changes.lock().unwrap()[changes..]
+            .iter()
+            .any(|(by, operation, (_, other))| {
+                by != key && *operation == request.operation() && *other == name
             })
     }
 
@@ -69,7 +79,7 @@ impl Ideal {
         if !self.applied.lock().unwrap().insert(key.to_owned()) {
             return;
         }
-        let change = (key.to_owned(), subject(&call.request));
+        let change = (key.to_owned(), call.operation, subject(&call.request));
         self.changes.lock().unwrap().push(change);
         let request = self.translated(call.request.clone());
         match ask(&self.world, request).await {
