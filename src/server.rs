@@ -10,6 +10,7 @@ mod outgoing;
 mod peer;
 mod steady;
 pub mod tls;
+mod together;
 mod version;
 
 use std::convert::Infallible;

@@ -25,6 +25,7 @@ use super::outgoing::Streams;
 use super::peer::{Activity, Introduced, Peer};
 use super::steady::Steady;
 use super::tls::{self, Tls};
+use super::together::together;
 use super::version::{self, Begun, Version};
 use super::{PATIENCE, Shutdown, fraction};
 use crate::config::Connections;
@@ -159,19 +160,20 @@ impl House {
             inner: service,
         };
         let builder = builder(guest.version, &self.limits);
+        let (io, turns) = together(guest.io);
         let connection =
-            builder.serve_connection(TokioIo::new(guest.io), TowerToHyperService::new(service));
+            builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
         tokio::pin!(connection);
         let grace = tokio::select! {
             // First: what was sent already is read before the connection is asked to leave.
             biased;
-            ended = &mut connection => return said(ended),
+            ended = turns.of(connection.as_mut()) => return said(ended),
             grace = self.time_to_leave(&activity, valid) => grace,
         };
         // GOAWAY, or the last answer of HTTP/1: what is under way goes on.
         connection.as_mut().graceful_shutdown();
         tokio::select! {
-            ended = connection => said(ended),
+            ended = turns.of(connection) => said(ended),
             // Not every client obeys, and a Watch never ends by itself.
             () = sleep(grace) => tracing::debug!("a connection did not leave in time"),
             () = self.drained() => {}

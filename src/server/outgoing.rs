@@ -7,10 +7,11 @@
 //! streams of the connection go on, since a proxy carries those of many clients.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -137,8 +138,16 @@ impl<F> Executor<F> for Streams
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    /// What is ready at once, as most of what is kept is, takes no task of its own, and no thread that
+    /// is woken for it. What is not is asked again by its task, which is the one to wake.
     fn execute(&self, stream: F) {
-        tokio::spawn(watched(stream, self.patience));
+        let mut stream = Box::pin(watched(stream, self.patience));
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(&mut context)));
+        if let Ok(Poll::Pending) = polled {
+            tokio::spawn(stream);
+        }
+        // As in a task, one that panics ends by itself: dropping it resets the stream.
     }
 }
 
