@@ -11,6 +11,7 @@
 #[allow(dead_code)]
 #[path = "../tests/telemetry/collector.rs"]
 mod collector;
+mod distance;
 mod floor;
 mod measure;
 mod program;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
@@ -51,6 +52,8 @@ const GET: &str = "/proton.v1.ProtonService/GetService";
 const LIST: &str = "/proton.v1.ProtonService/ListServices";
 const CREATE: &str = "/proton.v1.ProtonService/CreateService";
 
+/// To a server that is far and back.
+const FAR: Duration = Duration::from_millis(10);
 /// Long enough for nothing to end while it is measured.
 const CACHE: &str = "[cache]\nenabled = true\nstate-ttl = \"1h\"\n";
 
@@ -139,28 +142,17 @@ async fn creations(place: &Place, rounds: usize) {
     compare("CreateService", &mut sides, CREATIONS, rounds).await;
 }
 
-/// The SDK as a client of an AWS door, and the gateway between the two.
+/// The SDK as a client of an AWS door, and the gateway between the two; both beside the door, and as
+/// far from it as a region of AWS may be.
 async fn forwarding(place: &Place, rounds: usize) {
     let upstream = place.start("upstream", own_binary(), "", "warn");
-    let endpoint = format!("http://{}", upstream.address("aws"));
-    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "bench"))
-        .endpoint_url(&endpoint)
-        .load()
-        .await;
-    #[allow(deprecated)]
-    let sdk = aws_sdk_proton::Client::new(&config);
-    let direct = call(move || {
-        let sdk = sdk.clone();
-        async move {
-            #[allow(deprecated)]
-            let request = sdk.get_service();
-            drop(request.name("s1").send().await.unwrap());
-        }
-    });
-    let between = |name: &str, sections: &str| {
+    let near = upstream.address("aws");
+    let far = distance::distant(near.clone(), FAR / 2).await;
+    let get = |caller: Caller| asks(caller, GET, named("s1"));
+    let fresh = |caller: Caller| get(caller.saying("cache-control", "no-cache"));
+    let between = |name: &str, door: &str, sections: &str| {
         let mut command = own_binary();
+        let endpoint = format!("http://{door}");
         command.args(["--upstream", "aws", "--upstream-endpoint-url", &endpoint]);
         command.args(["--region", "us-east-1"]);
         command.env("AWS_ACCESS_KEY_ID", "test");
@@ -169,21 +161,42 @@ async fn forwarding(place: &Place, rounds: usize) {
         let sections = place.guarded(name, sections);
         place.start_without_state(name, command, &sections, "info")
     };
-    let get = |caller: Caller| asks(caller, GET, named("s1"));
-    let fresh = |caller: Caller| get(caller.saying("cache-control", "no-cache"));
+    let missed = between("missed", &near, CACHE);
     let mut sides = vec![
-        Side::new("SDK", upstream.id(), direct, Box::new(())),
+        Side::new("SDK", upstream.id(), sdk(&near).await, Box::new(())),
         place
-            .side("forwarded", between("forwarded", ""), false, get)
+            .side("forwarded", between("forwarded", &near, ""), false, get)
             .await,
+        place.side("missed", missed, false, fresh).await,
         place
-            .side("missed", between("missed", CACHE), false, fresh)
+            .side("hit before it", between("hits", &near, CACHE), false, get)
             .await,
+        Side::new("SDK, far", upstream.id(), sdk(&far).await, Box::new(())).and_first(),
         place
-            .side("hit before it", between("hits", CACHE), false, get)
+            .side("forwarded, far", between("far", &far, ""), false, get)
             .await,
     ];
     compare("GetService through the SDK", &mut sides, READS, rounds).await;
+}
+
+/// Asks an AWS door by the SDK.
+async fn sdk(door: &str) -> Call {
+    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "bench"))
+        .endpoint_url(format!("http://{door}"))
+        .load()
+        .await;
+    #[allow(deprecated)]
+    let sdk = aws_sdk_proton::Client::new(&config);
+    call(move || {
+        let sdk = sdk.clone();
+        async move {
+            #[allow(deprecated)]
+            let request = sdk.get_service();
+            drop(request.name("s1").send().await.unwrap());
+        }
+    })
 }
 
 /// What is kept, with no traces, and with a part of the calls traced. The collector is this process.

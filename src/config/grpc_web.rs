@@ -21,10 +21,10 @@ const LONGEST_AGE: Duration = Duration::from_secs(24 * 3600);
 pub struct GrpcWebConfig {
     /// As browsers send them, `https://console.example:8443`; `*` alone for any.
     pub allowed_origins: Vec<String>,
-    /// Whether browsers may send what they hold of the user: client certificates, cookies.
+    /// Whether browsers may send what they hold of the user: client certificates, cookies. Default: not.
     #[serde(default)]
     pub credentials: bool,
-    /// How long a browser remembers what it may send.
+    /// How long a browser remembers what it may send. Default: 1 h.
     #[serde(default = "an_hour")]
     pub max_age: Span,
 }

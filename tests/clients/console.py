@@ -31,6 +31,9 @@ VARIES = [
     (re.compile(r"(etag: |etag\":\s*\")[\w-]{22}"), r"\1<version>"),
     (re.compile(r'("value": ")[A-Za-z0-9+/=]+'), r"\1<bytes>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "<address>"),
+    # A step may be too short to be seen.
+    (re.compile(r"^[\w ]+: IN_PROGRESS\n", re.M), ""),
+    (re.compile(r"\bafter \d+s"), "after <time>"),
     # The space between the parts of a message is at the whim of the program that prints it.
     (re.compile(r'(?<=["\]}\de]),\s*(?=["{])|(?<="):\s+'), lambda found: found.group().strip()),
 ]
@@ -84,10 +87,18 @@ def run(commands, addresses, folder):
         for door, address in DOORS.items():
             text = text.replace(address, addresses[door])
         script += f"{text}\necho; echo '{MARK}'\n"
+    # Where the gateway's own commands look if they are not told.
+    environment = os.environ | {"PROTON_GATEWAY_ADDRESS": f"http://{addresses['grpc']}"}
     # The commands of a shell that is stopped are stopped with it.
     limited = ["timeout", "--kill-after=5", str(SECONDS), "bash"]
     done = subprocess.run(
-        limited, input=script, text=True, capture_output=True, cwd=folder, check=False
+        limited,
+        input=script,
+        text=True,
+        capture_output=True,
+        cwd=folder,
+        env=environment,
+        check=False,
     )
     said = [part.strip("\n").splitlines() for part in done.stdout.split(f"{MARK}\n")]
     late = ["nothing: the shell had ended, or was stopped"]

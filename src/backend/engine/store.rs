@@ -11,6 +11,7 @@
 pub mod copy;
 mod directory;
 pub mod ledger;
+mod readers;
 mod schema;
 mod snapshot;
 mod transaction;
@@ -21,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
@@ -32,24 +33,18 @@ pub use snapshot::Snapshot;
 pub use transaction::{Record, Task, Transaction};
 pub use version::Version;
 
-/// Connections that serve reads at the same time.
+/// Threads that serve reads at the same time, each by a connection.
 const READERS: usize = 4;
 
 /// A store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
     writer: writer::Writer,
-    readers: Option<Readers>,
+    readers: Option<readers::Readers>,
     /// Held for as long as the store is open; nobody else can open the directory meanwhile.
     _lock: Option<Arc<std::fs::File>>,
     /// Where the database is, unless it is in memory.
     place: Option<Arc<directory::Place>>,
-}
-
-#[derive(Clone)]
-struct Readers {
-    idle: Arc<std::sync::Mutex<Vec<Connection>>>,
-    permits: Arc<Semaphore>,
 }
 
 fn size(path: &Path) -> Option<u64> {
@@ -85,10 +80,7 @@ impl Store {
             .map_err(|cause| OpenError::database(&path, schema::SchemaError::Sqlite(cause)))?;
         Ok(Self {
             writer: writer::Writer::start(writer),
-            readers: Some(Readers {
-                idle: Arc::new(std::sync::Mutex::new(readers)),
-                permits: Arc::new(Semaphore::new(READERS)),
-            }),
+            readers: Some(readers::Readers::start(readers)),
             _lock: Some(Arc::new(lock)),
             place: Some(Arc::new(place)),
         })
@@ -167,30 +159,11 @@ impl Store {
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
-        // In memory there is one connection, so reads queue with the writes.
-        let Some(readers) = &self.readers else {
-            return self.writer.look(work).await;
-        };
-        let permit = Arc::clone(&readers.permits)
-            .acquire_owned()
-            .await
-            .map_err(|_| Error::internal("the store is closed"))?;
-        let idle = Arc::clone(&readers.idle);
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let connection = idle
-                .lock()
-                .map_err(|_| Error::internal("a reader of the store panicked"))?
-                .pop()
-                .ok_or_else(|| Error::internal("no reader is idle"))?;
-            let outcome = transaction::snapshot(&connection, work);
-            idle.lock()
-                .map_err(|_| Error::internal("a reader of the store panicked"))?
-                .push(connection);
-            outcome
-        })
-        .await
-        .map_err(|_| Error::internal("a read was interrupted"))?
+        match &self.readers {
+            Some(readers) => readers.read(work).await,
+            // In memory there is one connection, so reads queue with the writes.
+            None => self.writer.look(work).await,
+        }
     }
 }
 
