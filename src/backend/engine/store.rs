@@ -25,7 +25,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 
 use crate::changes::Changes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::watched;
 pub use directory::OpenError;

@@ -1,6 +1,7 @@
 use std::ops::ControlFlow;
 
 use super::*;
+use crate::error::Error;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Note {
