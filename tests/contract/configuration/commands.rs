@@ -20,7 +20,8 @@ pub fn write_flags(out: &mut String) {
     for argument in serving.get_arguments() {
         assert!(
             argument.get_env().is_some(),
-            "{argument} has no environment variable"
+            "{} has no environment variable",
+            called(argument)
         );
         out.push_str(&row(argument));
     }
@@ -123,7 +124,8 @@ fn row(argument: &Arg) -> String {
     };
     assert!(
         !text.is_empty() || argument.is_positional(),
-        "{argument} says nothing"
+        "{} says nothing",
+        called(argument)
     );
     let variable = argument
         .get_env()
