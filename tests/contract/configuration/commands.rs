@@ -34,47 +34,59 @@ pub fn write(out: &mut String) {
     for command in root.get_subcommands() {
         collect("", command, &mut commands);
     }
-    let mut count = BTreeMap::<_, usize>::new();
-    for row in commands.iter().flat_map(|(_, command)| rows(command)) {
-        *count.entry(row).or_default() += 1;
-    }
-    let several = |row: &String| count[row] > 1;
+    let shared = shared(&commands);
     out.push_str(
-        "\n## Commands\n\nWithout a command it serves. The flags above may be given to any of them, and `--config` too.\n",
+        "\n## Commands\n\nWithout a command it serves. The flags above stand before the command; `--config` may stand behind it, too. Commands\nthat ask a running gateway read no file.\n",
     );
-    let _ = write!(out, "\n### {SHARED}\n{HEAD}");
-    let mut told = Vec::new();
-    for (_, command) in &commands {
-        for row in rows(command).into_iter().filter(several) {
-            if !told.contains(&row) {
-                out.push_str(&row);
-                told.push(row);
-            }
-        }
-    }
+    let _ = write!(out, "\n### {SHARED}\n{HEAD}{}", shared.concat());
     for (name, command) in &commands {
-        let heading = if name.contains(' ') { "####" } else { "###" };
-        let about = command.get_about().map(ToString::to_string);
-        let about = about.unwrap_or_default();
-        assert!(!about.is_empty(), "{name} says nothing");
-        let _ = writeln!(out, "\n{heading} `{}`\n\n{about}.", usage(name, command));
-        let shared: Vec<_> = command
-            .get_arguments()
-            .filter(|argument| several(&row(argument)))
-            .map(|argument| format!("`{}`", called(argument)))
-            .collect();
-        if !shared.is_empty() {
-            let link = SHARED.to_lowercase().replace(' ', "-");
-            let _ = writeln!(out, "Takes {} ([as above](#{link})).", shared.join(", "));
+        let about = about(name, command);
+        let is_shared = |row: &String| shared.contains(row);
+        let (taken, own): (Vec<_>, Vec<_>) = rows(command).into_iter().partition(is_shared);
+        if !name.contains(' ') {
+            let _ = writeln!(out, "\n### `{}`\n\n{about}.", usage(name, command));
+        } else if !(taken.is_empty() && own.is_empty()) {
+            let _ = writeln!(out, "\n#### `{}`", usage(name, command));
         }
-        let own: Vec<_> = rows(command)
-            .into_iter()
-            .filter(|row| !several(row))
-            .collect();
+        if !taken.is_empty() {
+            let flags = command.get_arguments().filter(|it| is_shared(&row(it)));
+            let flags: Vec<_> = flags.map(|it| format!("`{}`", called(it))).collect();
+            let link = SHARED.to_lowercase().replace(' ', "-");
+            let _ = writeln!(out, "\nTakes {} ([as above](#{link})).", flags.join(", "));
+        }
         if !own.is_empty() {
             let _ = write!(out, "{HEAD}{}", own.concat());
         }
+        if command.has_subcommands() {
+            out.push_str("\n| Command | |\n|---|---|\n");
+            for below in command.get_subcommands() {
+                let name = format!("{name} {}", below.get_name());
+                let (usage, about) = (usage(&name, below), self::about(&name, below));
+                let _ = writeln!(out, "| `{usage}` | {} |", cell(&about));
+            }
+        }
     }
+}
+
+/// What is said of flags that more than two commands have.
+fn shared(commands: &[(String, &Command)]) -> Vec<String> {
+    let mut count = BTreeMap::<_, usize>::new();
+    let mut shared = Vec::new();
+    for (_, command) in commands {
+        for row in rows(command) {
+            let count = count.entry(row.clone()).or_default();
+            *count += 1;
+            if *count == 3 {
+                shared.push(row);
+            }
+        }
+    }
+    shared
+}
+
+fn about(name: &str, command: &Command) -> String {
+    let about = command.get_about().map(ToString::to_string);
+    about.unwrap_or_else(|| panic!("{name} says nothing"))
 }
 
 /// A command with its whole name, and those below it.
