@@ -64,6 +64,9 @@ pub async fn found(status: &Status, reach: &Reach, channel: &Channel) -> Option<
             first_said(&first.ok()?.ok()?, place.tls)
         }
     };
+    // A proxy whose gateway is away for a moment may answer like this, too.
+    let lasting = matches!(status.code(), Code::Internal | Code::Unimplemented);
+    let met = met.filter(|met| *met != Met::Other || lasting);
     met.map(|met| met.said(&place))
 }
 
@@ -84,7 +87,7 @@ fn answered<B: AsRef<[u8]>>(answer: &Response<B>) -> Option<Met> {
     match answer.status() {
         // It is a gRPC door, which such a request is not for.
         StatusCode::UNSUPPORTED_MEDIA_TYPE => None,
-        _ if grpc => None,
+        _ if grpc || answer.status().is_server_error() => None,
         _ if answer.headers().contains_key(OF_AWS) => Some(Met::AwsDoor),
         StatusCode::OK if answer.body().as_ref() == b"ok\n" => Some(Met::Admin),
         _ => Some(Met::Other),
@@ -188,8 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn another_grpc_server_is_one() {
+    fn another_grpc_server_is_one_and_a_proxy_without_a_gateway_is_none_yet() {
         let answer = Response::builder().header("content-type", "application/grpc");
         assert_eq!(answered(&answer.body("").unwrap()), None);
+        let answer = Response::builder().status(503);
+        assert_eq!(answered(&answer.body("no upstream").unwrap()), None);
+        let answer = Response::builder().status(404);
+        assert_eq!(answered(&answer.body("").unwrap()), Some(Met::Other));
     }
 }
