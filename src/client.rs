@@ -237,9 +237,8 @@ impl<'a> Follower<'a> {
                     self.begin_anew();
                 }
                 Err(Broken(status)) => {
-                    let first = broken == 0 && self.resume_token.is_empty();
-                    // What is no gateway at first does not become one.
-                    if first
+                    // What was never a gateway does not become one.
+                    if self.resume_token.is_empty()
                         && let Some(met) =
                             wrong_door::found(&status, &self.reach, &self.channel).await
                     {

@@ -51,23 +51,27 @@ pub async fn found(status: &Status, reach: &Reach, channel: &Channel) -> Option<
     // Errors of a gateway have details.
     let of_transport = matches!(
         status.code(),
-        Code::Internal | Code::Unavailable | Code::Unimplemented | Code::Unknown
+        Code::Cancelled | Code::Internal | Code::Unavailable | Code::Unimplemented | Code::Unknown
     );
     if !of_transport || !status.details().is_empty() {
         return None;
     }
     let place = reach.place();
     let met = match tokio::time::timeout(PATIENCE, over(channel.clone())).await {
+        // A proxy whose gateway is away for a moment may answer like this, too.
+        Ok(Ok(Some(Met::Other))) if passes(status) => None,
         Ok(Ok(answer)) => answer,
         _ => {
             let first = tokio::time::timeout(PATIENCE, first_bytes(&place)).await;
             first_said(&first.ok()?.ok()?, place.tls)
         }
     };
-    // A proxy whose gateway is away for a moment may answer like this, too.
-    let lasting = matches!(status.code(), Code::Internal | Code::Unimplemented);
-    let met = met.filter(|met| *met != Met::Other || lasting);
     met.map(|met| met.said(&place))
+}
+
+/// Whether the call may succeed later.
+fn passes(status: &Status) -> bool {
+    !matches!(status.code(), Code::Internal | Code::Unimplemented)
 }
 
 /// What answers a request over the channel that gRPC was tried on.
