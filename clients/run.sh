@@ -106,7 +106,12 @@ tools_java() {
 maven() { mvn -B -q -s "$here/java/debian.xml" -Pdebian -Dmaven.repo.local="$work/m2" "$@"; }
 build_java() {
   # Debian's Netty looks for its library by another name than it has.
-  mkdir -p jni && cp /usr/lib/*/jni/libnetty-tcnative.so jni/libnetty_tcnative.so && maven -U compile
+  mkdir -p jni && cp /usr/lib/*/jni/libnetty-tcnative.so jni/libnetty_tcnative.so && maven -U test-compile
+}
+test_java() {
+  MAVEN_OPTS=-Djava.library.path=jni maven -o exec:java -Dexec.classpathScope=test \
+    -Dexec.mainClass=org.junit.platform.console.ConsoleLauncher \
+    -Dexec.args='--disable-banner --details=tree --fail-if-no-tests --scan-classpath target/test-classes'
 }
 walk_java() {
   # Maven resets colours that nobody has set.
@@ -117,7 +122,7 @@ walk_java() {
 
 # in_folder LANGUAGE SECONDS FUNCTION
 export here work
-export -f maven test_python test_go test_typescript walk_python walk_go walk_typescript walk_java
+export -f maven test_python test_go test_typescript test_java walk_python walk_go walk_typescript walk_java
 in_folder() { (cd "$(folder "$1")" && timeout "$2" bash -c "$3"); }
 
 # prepare LANGUAGE: builds it, unless what is there was built from the same.

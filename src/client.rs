@@ -12,6 +12,7 @@ mod report;
 mod status;
 mod target;
 mod top;
+mod wrong_door;
 
 use std::io;
 use std::process::ExitCode;
@@ -153,6 +154,7 @@ fn written(outcome: io::Result<()>) -> Result<bool, Failure> {
 
 struct Follower<'a> {
     target: &'a Target,
+    reach: Reach,
     channel: Channel,
     credential: Credential,
     outputs: bool,
@@ -179,6 +181,7 @@ impl<'a> Follower<'a> {
         let timeout = following.timeout.0;
         Ok(Self {
             target,
+            reach: following.reach.clone(),
             channel: endpoint.connect_lazy(),
             credential: following.credential.clone(),
             outputs: following.outputs,
@@ -198,9 +201,9 @@ impl<'a> Follower<'a> {
         let outcome = tokio::time::timeout_at(limit, self.until_the_end()).await;
         match outcome {
             Ok(Ok(code)) => Ok(code),
-            Ok(Err(status)) => {
+            Ok(Err(failure)) => {
                 self.reporter.close();
-                Err(Failure::Failed(said(&status)))
+                Err(failure)
             }
             Err(_) => {
                 self.reporter.gave_up(self.timeout);
@@ -209,7 +212,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    async fn until_the_end(&mut self) -> Result<ExitCode, Status> {
+    async fn until_the_end(&mut self) -> Result<ExitCode, Failure> {
         let mut broken = 0;
         loop {
             let events = match self.open().await {
@@ -234,8 +237,15 @@ impl<'a> Follower<'a> {
                     self.begin_anew();
                 }
                 Err(Broken(status)) => {
+                    // What was never a gateway does not become one.
+                    if self.resume_token.is_empty()
+                        && let Some(met) =
+                            wrong_door::found(&status, &self.reach, &self.channel).await
+                    {
+                        return Err(Failure::Failed(met));
+                    }
                     let Some(pause) = pause(&status, broken) else {
-                        return Err(status);
+                        return Err(Failure::Failed(said(&status)));
                     };
                     self.reporter.interrupted(&said(&status));
                     tokio::time::sleep(pause).await;

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod changes;
 pub mod client;
 pub mod clock;
+pub mod command_line;
 pub mod config;
 pub mod deploy;
 pub mod edge;

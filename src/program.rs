@@ -22,13 +22,12 @@ use crate::audit::Audit;
 use crate::auth::policy::Authorizer;
 use crate::config::Config;
 use crate::config::listeners::{self, Speaks};
-use crate::config::shutdown::ShutdownConfig;
 use crate::edge::{admin, aws_door::AwsDoor, doors::Doors, grpc_door, health::Health, web::Web};
 use crate::gateway::Gateway;
 use crate::pipeline::hits::Hits;
 use crate::reload::Reload;
 use crate::server::{self, Listener, Server, Shutdown};
-use crate::telemetry::{self, Dials};
+use crate::telemetry::{self, Dials, Written};
 use crate::waits::{self, Key, Waits};
 
 pub use self::backend::{LEDGER_DIR, settings};
@@ -36,14 +35,15 @@ pub use self::backend::{LEDGER_DIR, settings};
 /// How long after the listeners' drain the other parts may take to end.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Serves with `config`, which is that of `source`, until SIGTERM or SIGINT, then drains. A second
-/// signal ends it at once.
-pub fn run(config: Config, source: Source) -> Result<(), String> {
-    let (_written, dials) = telemetry::log(&config.log, config.log_format)?;
+/// Serves as `source` says until SIGTERM or SIGINT, then drains. A second signal ends it at once.
+pub fn run(source: Source) -> Result<(), String> {
+    // Until the end of the program, so that all lines are written.
+    let mut written = None;
     on_runtime(async {
-        let stops = Stops::counted();
+        // Before anything else: whatever comes from now on ends the program in order.
+        let (stops, hang_ups) = (Stops::counted()?, HangUps::noticed());
         tokio::select! {
-            ended = serve(config, source, dials, stops.clone()) => ended,
+            ended = serve(source, &mut written, hang_ups, stops.clone()) => ended,
             () = stops.times(2) => Err(
                 "stopped at once, since it was told to a second time; calls in flight were broken off".to_owned(),
             ),
@@ -64,12 +64,23 @@ fn on_runtime(program: impl Future<Output = Result<(), String>>) -> Result<(), S
 }
 
 /// Serves until told to stop.
-async fn serve(config: Config, source: Source, dials: Dials, stops: Stops) -> Result<(), String> {
+async fn serve(
+    source: Source,
+    written: &mut Option<Written>,
+    hang_ups: HangUps,
+    stops: Stops,
+) -> Result<(), String> {
+    let starting = async {
+        let config = source.read().await?.map_err(|error| error.to_string())?;
+        let (lines, dials) = telemetry::log(&config.log, config.log_format)?;
+        *written = Some(lines);
+        start(config, source, dials, hang_ups).await
+    };
     let started = tokio::select! {
         biased;
         // Nobody was answered yet.
         () = stops.clone().times(1) => return Ok(()),
-        started = start(config, source, dials) => started?,
+        started = starting => started?,
     };
     started.until(stops.times(1)).await
 }
@@ -80,7 +91,6 @@ struct Started {
     stop: watch::Sender<bool>,
     /// Nothing is sent: it is told whether this lives, and how it ends, until it has ended.
     _admin: watch::Sender<bool>,
-    ending: ShutdownConfig,
     health: Health,
     ready_file: Option<PathBuf>,
     audit: Option<Audit>,
@@ -89,7 +99,12 @@ struct Started {
 }
 
 /// Opens everything. Calls are answered when this returns, and not before.
-async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, String> {
+async fn start(
+    config: Config,
+    source: Source,
+    dials: Dials,
+    hang_ups: HangUps,
+) -> Result<Started, String> {
     // Bound first: a port that is taken is known before anything is opened.
     let mut doors = Vec::new();
     for listener in config.all_listeners() {
@@ -111,7 +126,6 @@ async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, 
     let health = Health::default();
     let (stop, shutdown) = Shutdown::after(&config.shutdown);
     let (ask, reload) = Reload::channel();
-    let hang_ups = HangUps::noticed();
     let mut parts = Parts {
         running: JoinSet::new(),
         shutdown: shutdown.clone(),
@@ -123,7 +137,7 @@ async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, 
         .counted_by(metrics.clone(), listeners::ADMIN)
         .within(config.connections.clone());
     let (admin_stop, until_the_end) = Shutdown::after(&config.shutdown);
-    parts.spawn("the admin listener", admin.serve(pages, until_the_end));
+    parts.spawn_to_the_end("the admin listener", admin.serve(pages, until_the_end));
 
     let guards = guards::build(&config, &metrics, &mut parts)?;
     let authenticator = guards::authenticator(&config, &mut parts).await?;
@@ -139,21 +153,11 @@ async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, 
         .clone()
         .map(|cache| Hits::new(cache, guards.clone(), metrics.clone()));
     let (audit, authorizer) = (guards.audit.clone(), guards.authorizer.clone());
-    let reconfigure = Reconfigure {
-        source,
-        limiter: guards.limiter.clone(),
-        authenticator: authenticator.clone(),
-        cache: cache.clone(),
-        retries,
-        health: health.clone(),
-        metrics: metrics.clone(),
-        dials: dials.with_tracing(observer.tracing.clone()),
-        running: config.clone(),
-    };
+    let limiter = guards.limiter.clone();
     let gateway = Gateway::new(pipeline)
         .guarded_by(guards)
         .with_ledger(ledger)
-        .with_cache(cache)
+        .with_cache(cache.clone())
         .with_hits(hits)
         .measured_by(metrics.clone())
         .lasting(config.order.longest_mutation());
@@ -167,16 +171,30 @@ async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, 
     let waits = waits.measured_by(metrics.clone());
 
     let tls = guards::certificates(&config, &mut parts)?;
-    let mut grpc = grpc_door::routes(gateway.clone(), waits, health.clone())
+    let mut grpc = grpc_door::routes(gateway.clone(), waits.clone(), health.clone())
         .map_err(|error| format!("reflection cannot be set up: {error}"))?
         .observed_by(observer.clone());
     let mut aws = AwsDoor::new(gateway).observed_by(observer.clone());
-    if let Some(authenticator) = authenticator {
+    if let Some(authenticator) = &authenticator {
         grpc = grpc.authenticated_by(authenticator.clone());
-        aws = aws.authenticated_by(authenticator);
+        aws = aws.authenticated_by(authenticator.clone());
     }
     let web = config.grpc_web.as_ref();
     let web = web.map(|section| Web::new(grpc.clone(), section));
+    let reconfigure = Reconfigure {
+        source,
+        limiter,
+        authenticator,
+        cache,
+        retries,
+        web: web.clone(),
+        waits,
+        shutdown: shutdown.clone(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+        dials: dials.with_tracing(observer.tracing.clone()),
+        running: config.clone(),
+    };
     for (listener, opened) in doors {
         let tls = tls.clone().filter(|_| listener.has_tls(true));
         let server = Server::new(opened)
@@ -223,7 +241,6 @@ async fn start(config: Config, source: Source, dials: Dials) -> Result<Started, 
         parts,
         stop,
         _admin: admin_stop,
-        ending: config.shutdown,
         health,
         ready_file: config.ready_file,
         audit,
@@ -241,7 +258,7 @@ impl Started {
             // It may be gone already.
             drop(std::fs::remove_file(path));
         }
-        let notice = self.ending.notice.0;
+        let notice = self.parts.shutdown.notice();
         if outcome.is_ok() && !notice.is_zero() {
             tracing::info!(
                 ?notice,
@@ -251,8 +268,8 @@ impl Started {
         }
         self.health.end_watches();
         self.stop.send_replace(true);
-        // All but the admin listener, which goes with the program.
-        join(&mut self.parts.running, self.ending.drain.0, 1).await;
+        let drain = self.parts.shutdown.drain();
+        join(&mut self.parts.running, drain).await;
         if let Some(audit) = self.audit {
             audit.event("stopped", serde_json::Value::Null);
             audit.flush().await;
@@ -280,12 +297,10 @@ async fn until(stopped: impl Future<Output = ()>, parts: &mut JoinSet<Part>) -> 
     Err(problem)
 }
 
-/// Waits for all parts but so many to end, but not for ever: what blocks a thread cannot be stopped.
-async fn join(parts: &mut JoinSet<Part>, drain: Duration, but: usize) {
+/// Waits for all parts to end, but not for ever: what blocks a thread cannot be stopped.
+async fn join(parts: &mut JoinSet<Part>, drain: Duration) {
     let all = async {
-        while parts.len() > but
-            && let Some(ended) = parts.join_next().await
-        {
+        while let Some(ended) = parts.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(problem = panicked(error), "while stopping");
             }
@@ -323,6 +338,23 @@ struct Parts {
 impl Parts {
     fn spawn(&mut self, name: impl Into<Part>, part: impl Future<Output = ()> + Send + 'static) {
         spawn(&mut self.running, name, part);
+    }
+
+    /// The same for what goes with the program: nobody waits for its end, but until the program is
+    /// told to stop it must not end.
+    fn spawn_to_the_end(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let part = tokio::spawn(part);
+        self.spawn_until_told(name, async {
+            if let Err(error) = part.await
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        });
     }
 
     /// The same for what does not end by itself.
@@ -375,8 +407,49 @@ mod tests {
     async fn a_part_that_does_not_stop_is_left_behind_in_time() {
         let mut parts = JoinSet::new();
         spawn(&mut parts, "one", std::future::pending());
-        let joined = tokio::time::timeout(3 * MARGIN, join(&mut parts, MARGIN, 0));
+        let joined = tokio::time::timeout(3 * MARGIN, join(&mut parts, MARGIN));
         assert!(joined.await.is_ok());
+    }
+
+    fn parts() -> (watch::Sender<bool>, Parts) {
+        let (stop, shutdown) = Shutdown::channel();
+        let parts = Parts {
+            running: JoinSet::new(),
+            shutdown,
+            reload: Reload::channel().1,
+        };
+        (stop, parts)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_all_parts_also_if_what_goes_with_the_program_is_gone() {
+        let (stop, mut parts) = parts();
+        let told = parts.shutdown.clone().told();
+        let (done, mut was_done) = watch::channel(false);
+        parts.spawn("a listener", async move {
+            told.await;
+            tokio::time::sleep(MARGIN).await;
+            done.send_replace(true);
+        });
+        parts.spawn_to_the_end("the admin listener", async {});
+        let problem = until(std::future::pending(), &mut parts.running).await;
+        assert!(problem.unwrap_err().starts_with("the admin listener ended"));
+        stop.send_replace(true);
+        join(&mut parts.running, MARGIN).await;
+        assert!(*was_done.borrow_and_update());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_with_the_program_is_not_waited_for_and_its_panic_is_told() {
+        let (stop, mut parts) = parts();
+        parts.spawn_to_the_end("one", std::future::pending());
+        stop.send_replace(true);
+        let joined = tokio::time::timeout(MARGIN / 2, join(&mut parts.running, MARGIN));
+        assert!(joined.await.is_ok());
+        let (_stop, mut parts) = self::parts();
+        parts.spawn_to_the_end("two", async { panic!("a defect") });
+        let ended = until(std::future::pending(), &mut parts.running).await;
+        assert!(ended.unwrap_err().contains("a defect"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
@@ -46,8 +47,7 @@ pub const PROBES: &str = "/grpc.health.v1.Health/";
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     stop: watch::Receiver<bool>,
-    drain: Duration,
-    spread: Duration,
+    times: Arc<ArcSwap<ShutdownConfig>>,
 }
 
 impl Shutdown {
@@ -61,8 +61,7 @@ impl Shutdown {
         let (sender, stop) = watch::channel(false);
         let shutdown = Self {
             stop,
-            drain: config.drain.0,
-            spread: config.spread.0,
+            times: Arc::new(ArcSwap::from_pointee(config.clone())),
         };
         (sender, shutdown)
     }
@@ -78,15 +77,25 @@ impl Shutdown {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 
+    /// Other times hold from now on, for all clones.
+    pub fn change(&self, config: &ShutdownConfig) {
+        self.times.store(Arc::new(config.clone()));
+    }
+
+    /// How long calls are still taken after the program was told, before its parts are.
+    pub fn notice(&self) -> Duration {
+        self.times.load().notice.0
+    }
+
     /// How long calls in flight may go on after that.
     pub fn drain(&self) -> Duration {
-        self.drain
+        self.times.load().drain.0
     }
 
     /// When one whose stream was closed should come back: each at another time, so that they do not
     /// all come at once.
     pub fn come_back_after(&self) -> Duration {
-        self.spread.mul_f64(fraction())
+        self.times.load().spread.0.mul_f64(fraction())
     }
 }
 
@@ -168,8 +177,7 @@ impl Server {
         });
         // Each connection holds a sender; nothing is ever sent.
         let (present, mut gone) = mpsc::channel::<Infallible>(1);
-        let drain = shutdown.drain();
-        let stop = shutdown.told();
+        let stop = shutdown.clone().told();
         tokio::pin!(stop);
         let welcome = |io, address| {
             let (house, present) = (Arc::clone(&house), present.clone());
@@ -212,6 +220,7 @@ impl Server {
             welcome(io, address);
         }
         drop((listener, present));
+        let drain = shutdown.drain();
         if tokio::time::timeout(drain, gone.recv()).await.is_err() {
             tracing::warn!(?drain, "calls were still in flight when the drain ended");
         }

@@ -13,6 +13,8 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use self::poller::Pollers;
 pub(crate) use self::service::{Manner, Planned, Told};
 pub use self::token::{Key, KeyError};
@@ -69,13 +71,13 @@ impl Settings {
 pub struct Waits {
     gateway: Gateway,
     pollers: Pollers,
-    settings: Arc<Settings>,
+    settings: Arc<ArcSwap<Settings>>,
     shutdown: Shutdown,
 }
 
 impl Waits {
     pub fn new(gateway: Gateway, changes: Changes, settings: Settings, shutdown: Shutdown) -> Self {
-        let settings = Arc::new(settings);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
         Self {
             pollers: Pollers::new(gateway.clone(), changes, Arc::clone(&settings)),
             gateway,
@@ -88,6 +90,13 @@ impl Waits {
     pub fn measured_by(self, metrics: Metrics) -> Self {
         let pollers = self.pollers.measured_by(metrics);
         Self { pollers, ..self }
+    }
+
+    /// Other pauses hold from now on, for pollers that run as well.
+    pub fn change(&self, config: &WaitsConfig) {
+        let key = self.settings.load().key.clone();
+        let settings = Settings::with_key(key).configured(config);
+        self.settings.store(Arc::new(settings));
     }
 
     /// Tells when its streams have to end.

@@ -35,7 +35,17 @@ pub struct Reach {
     key: Option<PathBuf>,
 }
 
-const ADDRESS: &str = "http://127.0.0.1:50051";
+/// Where a gateway's gRPC door is if nothing else is said.
+pub(super) const ADDRESS: &str = "http://127.0.0.1:50051";
+
+/// What an address names.
+pub(super) struct Place {
+    /// Host and port, or the whole address of a socket.
+    pub name: String,
+    pub tls: bool,
+    /// The path, if it is a Unix socket.
+    pub socket: Option<PathBuf>,
+}
 
 impl Reach {
     /// Whether somebody has said which door.
@@ -43,14 +53,40 @@ impl Reach {
         self.address.is_some()
     }
 
-    /// What connects, once it has to.
-    pub fn endpoint(&self) -> Result<Endpoint, String> {
-        let address = self.address.as_deref().unwrap_or(ADDRESS);
-        let whole = if address.contains("://") || address.starts_with("unix:") {
+    fn address(&self) -> &str {
+        self.address.as_deref().unwrap_or(ADDRESS)
+    }
+
+    /// The address with its scheme.
+    fn whole(&self) -> String {
+        let address = self.address();
+        if address.contains("://") || address.starts_with("unix:") {
             address.to_owned()
         } else {
             format!("http://{address}")
-        };
+        }
+    }
+
+    /// What the address names.
+    pub(super) fn place(&self) -> Place {
+        let whole = self.whole();
+        let socket = whole.strip_prefix("unix:");
+        let socket = socket.map(|path| PathBuf::from(path.strip_prefix("//").unwrap_or(path)));
+        let rest = whole.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split('/').next().unwrap_or_default();
+        Place {
+            name: match socket {
+                Some(_) => whole.clone(),
+                None => authority.to_owned(),
+            },
+            tls: whole.starts_with("https://"),
+            socket,
+        }
+    }
+
+    /// What connects, once it has to.
+    pub fn endpoint(&self) -> Result<Endpoint, String> {
+        let (address, whole) = (self.address(), self.whole());
         let socket = whole.strip_prefix("unix:");
         let known = whole.starts_with("http://") || whole.starts_with("https://");
         if socket.map_or(!known, |path| path.trim_start_matches("//").is_empty()) {

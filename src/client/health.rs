@@ -15,7 +15,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use super::endpoint::{Reach, cause};
-use super::failure::{Failure, said};
+use super::failure::Failure;
+use super::wrong_door;
 use crate::api::health::HealthCheckRequest;
 use crate::api::health::health_check_response::ServingStatus;
 use crate::api::health::health_client::HealthClient;
@@ -71,10 +72,13 @@ async fn door(asked: &Health) -> Result<(), Failure> {
         .endpoint()
         .map_err(Failure::Usage)?
         .connect_lazy();
-    let answer = HealthClient::new(channel)
+    let answer = HealthClient::new(channel.clone())
         .check(HealthCheckRequest::default())
-        .await
-        .map_err(|status| Failure::Failed(said(&status)))?;
+        .await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(status) => return Err(wrong_door::failure(&status, &asked.reach, &channel).await),
+    };
     let serves = answer.into_inner().status() == ServingStatus::Serving;
     (serves || asked.live).then_some(()).ok_or_else(idle)
 }
@@ -87,15 +91,28 @@ async fn page(live: bool, admin: SocketAddr) -> Result<(), Failure> {
         .parse()
         .map_err(|error| Failure::Failed(format!("{url}: {error}")))?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let answer = client
-        .get(uri)
-        .await
-        .map_err(|error| Failure::Failed(format!("{url} does not answer: {}", cause(&error))))?;
+    let answer = client.get(uri).await.map_err(|error| {
+        let cause = cause(&error);
+        Failure::Failed(match error.is_connect() {
+            true => format!("{url} does not answer: {cause}"),
+            false => format!("{url} answers with no page ({cause}): {}", other_listener()),
+        })
+    })?;
     match answer.status() {
         status if status.is_success() => Ok(()),
         http::StatusCode::SERVICE_UNAVAILABLE => Err(idle()),
-        status => Err(Failure::Failed(format!("{url} answers {status}"))),
+        status => Err(Failure::Failed(format!(
+            "{url} answers {status}: {}",
+            other_listener()
+        ))),
     }
+}
+
+/// What to do if it was not the admin listener that was asked.
+fn other_listener() -> String {
+    format!(
+        "is it the admin listener? That is at {ADMIN} if nothing else was configured; a gRPC door is asked with --address"
+    )
 }
 
 fn idle() -> Failure {

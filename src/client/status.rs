@@ -14,8 +14,9 @@ use tonic::Status;
 use self::view::View;
 use super::credential::{Credential, Known};
 use super::endpoint::Reach;
-use super::failure::{Failure, said};
+use super::failure::Failure;
 use super::report::Output;
+use super::wrong_door;
 use crate::api::pb;
 use crate::api::pb::paginator_service_client::PaginatorServiceClient;
 use crate::api::pb::proton_service_client::ProtonServiceClient;
@@ -66,7 +67,8 @@ pub fn status(command: &StatusCommand) -> Result<ExitCode, Failure> {
                 Ok(Ok(items)) => items,
                 Ok(Err(status)) => {
                     view.close();
-                    return Err(Failure::Failed(said(&status)));
+                    let reach = &command.reach;
+                    return Err(wrong_door::failure(&status, reach, &channel).await);
                 }
                 Err(_) => {
                     view.close();

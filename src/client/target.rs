@@ -143,7 +143,8 @@ pub enum DeployTarget {
         /// Connection to the account in which to provision
         #[arg(long, value_name = "ID")]
         environment_account_connection_id: Option<String>,
-        #[arg(long)]
+        /// What the environment is for
+        #[arg(long, value_name = "TEXT")]
         description: Option<String>,
     },
     /// Create or update an instance of a service

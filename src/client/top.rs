@@ -17,7 +17,8 @@ use tonic::Status;
 use self::change::{Change, Reading};
 use super::credential::{Credential, Known};
 use super::endpoint::Reach;
-use super::failure::{Failure, said};
+use super::failure::Failure;
+use super::wrong_door;
 use crate::api::own::GetMetricsRequest;
 use crate::api::own::gateway_service_client::GatewayServiceClient;
 use crate::config::Span;
@@ -61,7 +62,10 @@ pub fn top(command: &TopCommand) -> Result<ExitCode, Failure> {
         let read = || async {
             let known = command.credential.over(channel.clone());
             let read = async { read(known?).await };
-            read.await.map_err(|status| Failure::Failed(said(&status)))
+            match read.await {
+                Ok(reading) => Ok(reading),
+                Err(status) => Err(wrong_door::failure(&status, &command.reach, &channel).await),
+            }
         };
         let live = std::io::stdout().is_terminal();
         let colours = console::colors_enabled();

@@ -60,6 +60,9 @@ impl IdempotencyConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.enabled {
+            self.secret()?;
+        }
         if !SIZES.contains(&self.max_size) {
             let problem = "at least 1MiB, at most 1024GiB";
             return Err(invalid("idempotency.max-size", problem));

@@ -38,6 +38,7 @@ async fn details(State(health): State<Health>) -> Response {
 }
 
 async fn page(State(metrics): State<Metrics>) -> Response {
+    metrics.refresh().await;
     match metrics.page() {
         Ok(text) => ([("content-type", "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),

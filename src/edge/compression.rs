@@ -6,6 +6,7 @@
 //! which every client takes.
 
 use http::Response;
+use http::request::Parts;
 use prost::Message;
 use tonic::codec::SingleMessageCompressionOverride as Override;
 use tonic::metadata::MetadataMap;
@@ -14,6 +15,35 @@ use tonic::metadata::MetadataMap;
 pub const PAYS_FROM: usize = 2048;
 const ACCEPTED: &str = "grpc-accept-encoding";
 const ENCODING: &str = "grpc-encoding";
+/// How the paths begin of the streams of events whose service has other answers as well.
+const DEPLOYS: &str = "/proton.gateway.v1.GatewayService/Deploy";
+
+/// Has a service read what is compressed, and compress what it answers.
+macro_rules! both_ways {
+    ($service:expr) => {
+        $crate::edge::compression::read!($service)
+            .send_compressed(::tonic::codec::CompressionEncoding::Gzip)
+            .send_compressed(::tonic::codec::CompressionEncoding::Zstd)
+    };
+}
+
+/// Has a service read what is compressed.
+macro_rules! read {
+    ($service:expr) => {
+        $service
+            .accept_compressed(::tonic::codec::CompressionEncoding::Gzip)
+            .accept_compressed(::tonic::codec::CompressionEncoding::Zstd)
+    };
+}
+
+pub(super) use {both_ways, read};
+
+/// Has events sent as they are, whatever their client offers.
+pub(super) fn spare_events(request: &mut Parts) {
+    if request.uri.path().starts_with(DEPLOYS) {
+        request.headers.remove(ACCEPTED);
+    }
+}
 
 /// Sends an answer as it is if it does not pay to compress it. `request` is the metadata of its request.
 pub(crate) fn spare<T: Message>(request: &MetadataMap, response: &mut tonic::Response<T>) {

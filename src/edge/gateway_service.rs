@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use prost::Message;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::{Arrival, status};
+use super::{Arrival, compression, status};
 use crate::api::Rpc;
 use crate::api::own::gateway_service_server::GatewayService;
 use crate::api::own::{
@@ -111,9 +113,13 @@ impl Own {
         let rpc = known("GetMetrics")?;
         self.authorize(rpc, &Resource::account(), arrival).await?;
         let _held = self.limited(rpc, arrival)?;
-        let metrics = self.deploys.gateway().metrics();
+        let mut read = Vec::new();
+        if let Some(metrics) = self.deploys.gateway().metrics() {
+            metrics.refresh().await;
+            read = metrics.read(&asked.names);
+        }
         Ok(GetMetricsResponse {
-            metrics: metrics.map_or_else(Vec::new, |metrics| metrics.read(&asked.names)),
+            metrics: read,
             read_at: Some(SystemTime::now().into()),
         })
     }
@@ -175,6 +181,15 @@ fn supposed(given: own::SupposedPrincipal) -> Result<Principal> {
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
+/// What is sent to whoever has asked with this metadata.
+fn answered<T: Message>(outcome: Result<T>, asked: &MetadataMap, arrival: &Arrival) -> Answer<T> {
+    let mut response = outcome
+        .map(Response::new)
+        .map_err(|error| status::of(&error, None, &arrival.request_id))?;
+    compression::spare(asked, &mut response);
+    Ok(response)
+}
+
 #[tonic::async_trait]
 impl GatewayService for Own {
     type DeployEnvironmentStream = Items<own::DeployEnvironmentResponse>;
@@ -203,29 +218,23 @@ impl GatewayService for Own {
     }
 
     async fn purge_cache(&self, request: Request<PurgeCacheRequest>) -> Answer<PurgeCacheResponse> {
-        let arrival = request.extensions().get::<Arrival>().cloned();
-        let arrival = arrival.unwrap_or_default();
-        self.purge(&arrival)
-            .await
-            .map(Response::new)
-            .map_err(|error| status::of(&error, None, &arrival.request_id))
+        let (metadata, extensions, _) = request.into_parts();
+        let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
+        let purged = self.purge(&arrival).await;
+        answered(purged, &metadata, &arrival)
     }
 
     async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Answer<GetMetricsResponse> {
-        let (_, extensions, asked) = request.into_parts();
+        let (metadata, extensions, asked) = request.into_parts();
         let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
-        self.measured(&asked, &arrival)
-            .await
-            .map(Response::new)
-            .map_err(|error| status::of(&error, None, &arrival.request_id))
+        let measured = self.measured(&asked, &arrival).await;
+        answered(measured, &metadata, &arrival)
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Answer<ExplainResponse> {
-        let (_, extensions, asked) = request.into_parts();
+        let (metadata, extensions, asked) = request.into_parts();
         let arrival = extensions.get::<Arrival>().cloned().unwrap_or_default();
-        self.answer(asked, &arrival)
-            .await
-            .map(Response::new)
-            .map_err(|error| status::of(&error, None, &arrival.request_id))
+        let explained = self.answer(asked, &arrival).await;
+        answered(explained, &metadata, &arrival)
     }
 }

@@ -13,15 +13,15 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tower::{Service, ServiceExt};
 
 use super::budget::{Budget, Metered, Share};
+use super::compression::{self, both_ways, read};
 use super::gateway_service::Own;
 use super::ready::{Asked, Reader, Seen};
 use super::web::Allowed;
-use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, compression, health::Health, status};
+use super::{Arrival, MAX_REQUEST_BYTES, REQUEST_ID, budget, health::Health, status};
 use crate::api::health::health_server::HealthServer;
 use crate::api::own::gateway_service_server::GatewayServiceServer;
 use crate::api::pb::paginator_service_server::PaginatorServiceServer;
@@ -76,54 +76,31 @@ pub fn routes(
         hits: gateway.hits().cloned(),
         telemetry: None,
         // tonic applies the limit to what a message is unpacked to as well.
-        inner: Routes::new(
-            ProtonServiceServer::new(gateway)
-                .max_decoding_message_size(MAX_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd)
-                .send_compressed(CompressionEncoding::Gzip)
-                .send_compressed(CompressionEncoding::Zstd),
-        )
-        .add_service(
-            WaitServiceServer::new(waits)
-                .max_decoding_message_size(MAX_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd),
-        )
-        .add_service(
-            PaginatorServiceServer::new(pages)
-                .max_decoding_message_size(MAX_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd)
-                .send_compressed(CompressionEncoding::Gzip)
-                .send_compressed(CompressionEncoding::Zstd),
-        )
-        .add_service(
-            GatewayServiceServer::new(own)
-                .max_decoding_message_size(MAX_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd),
-        )
-        .add_service(
-            HealthServer::new(health)
-                .max_decoding_message_size(MAX_HEALTH_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd),
-        )
-        .add_service(
+        inner: Routes::new(both_ways!(
+            ProtonServiceServer::new(gateway).max_decoding_message_size(MAX_REQUEST_BYTES)
+        ))
+        .add_service(read!(
+            WaitServiceServer::new(waits).max_decoding_message_size(MAX_REQUEST_BYTES)
+        ))
+        .add_service(both_ways!(
+            PaginatorServiceServer::new(pages).max_decoding_message_size(MAX_REQUEST_BYTES)
+        ))
+        .add_service(both_ways!(
+            GatewayServiceServer::new(own).max_decoding_message_size(MAX_REQUEST_BYTES)
+        ))
+        .add_service(read!(
+            HealthServer::new(health).max_decoding_message_size(MAX_HEALTH_BYTES)
+        ))
+        .add_service(read!(
             reflection()
                 .build_v1()?
                 .max_decoding_message_size(MAX_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd),
-        )
-        .add_service(
+        ))
+        .add_service(read!(
             reflection()
                 .build_v1alpha()?
                 .max_decoding_message_size(MAX_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Zstd),
-        )
+        ))
         .prepare(),
     })))
 }
@@ -288,6 +265,7 @@ where
             mut asked,
             open,
         } = pending;
+        compression::spare_events(&mut parts);
         let request_id = arrival.request_id.clone();
         let refusal =
             |error: &Error| refused(status::of(error, None, &request_id), serving.as_ref());

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -45,9 +46,14 @@ type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 pub struct Web {
     /// For what is no gRPC-Web.
     plain: Inner,
+    pages: Arc<ArcSwap<Pages>>,
+}
+
+/// Whose pages are answered, and what answers them.
+struct Pages {
     translated: Inner,
     /// Absent: any.
-    origins: Option<Arc<[HeaderValue]>>,
+    origins: Option<Vec<HeaderValue>>,
 }
 
 impl Web {
@@ -61,12 +67,28 @@ impl Web {
             + 'static,
         S::Future: Send + 'static,
     {
+        let plain = BoxCloneSyncService::new(grpc);
+        let pages = Pages::of(&plain, config);
+        Self {
+            plain,
+            pages: Arc::new(ArcSwap::from_pointee(pages)),
+        }
+    }
+
+    /// Other pages are answered from now on, in all clones.
+    pub fn change(&self, config: &GrpcWebConfig) {
+        self.pages.store(Arc::new(Pages::of(&self.plain, config)));
+    }
+}
+
+impl Pages {
+    fn of(grpc: &Inner, config: &GrpcWebConfig) -> Self {
         // Checked by the configuration.
         let origins = config
             .allowed_origins
             .iter()
             .filter_map(|origin| HeaderValue::from_str(origin).ok());
-        let origins: Option<Arc<[_]>> = (!config.allows_any()).then(|| origins.collect());
+        let origins: Option<Vec<_>> = (!config.allows_any()).then(|| origins.collect());
         let translated = ServiceBuilder::new()
             .layer(cors(config, origins.as_deref()))
             .map_response(|response: Response<Body>| {
@@ -76,7 +98,6 @@ impl Web {
             .map_response(told_at_the_end)
             .service(grpc.clone());
         Self {
-            plain: BoxCloneSyncService::new(grpc),
             translated: BoxCloneSyncService::new(translated),
             origins,
         }
@@ -136,8 +157,9 @@ where
         if !is_web(&request) {
             return Box::pin(self.plain.clone().oneshot(request));
         }
+        let pages = self.pages.load();
         match request.headers().get(header::ORIGIN) {
-            Some(origin) if !self.allows(origin) => {
+            Some(origin) if !pages.allows(origin) => {
                 let problem =
                     "pages of this origin are not answered; see grpc-web.allowed-origins\n";
                 let mut refusal = Response::new(Body::new(problem.to_owned()));
@@ -153,7 +175,7 @@ where
             }
             None => {}
         }
-        Box::pin(self.translated.clone().oneshot(request))
+        Box::pin(pages.translated.clone().oneshot(request))
     }
 }
 

@@ -23,8 +23,6 @@ use crate::telemetry::Metrics;
 
 /// Where the idempotency keys of forwarded calls are kept if no folder is given.
 pub const LEDGER_DIR: &str = "./proton-ledger";
-/// How often it is looked what there is in the store.
-const MEASURE: Duration = Duration::from_secs(15);
 /// How often the database's file is looked for.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often it is looked whether an upstream is left alone.
@@ -63,7 +61,7 @@ pub async fn open(
                 }
             };
             let aws = forwarding(config, metrics).await;
-            measure(None, ledger.clone(), parts);
+            measure(None, ledger.clone(), metrics, parts);
             let changes = aws.changes().clone();
             let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
             let retries = Retries::new(&config.retry, metrics.clone());
@@ -93,7 +91,7 @@ pub async fn open(
             let engine = embedded(config, own, store.clone(), parts, metrics);
             watch(store.clone(), health, parts);
             let ledger = ledger(config, store, true, metrics).await?;
-            measure(Some(engine.clone()), ledger.clone(), parts);
+            measure(Some(engine.clone()), ledger.clone(), metrics, parts);
             let changes = engine.changes().clone();
             let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
             let retries = Retries::of_engine(&config.retry, metrics.clone());
@@ -162,10 +160,11 @@ fn ordered(config: &Config, changes: &Changes, metrics: &Metrics, parts: &Parts)
         .map(|order| order.measured_by(metrics.clone()))
 }
 
-/// Looks from time to time at what there is to be told of the store.
-fn measure(engine: Option<Engine>, ledger: Option<Ledger>, parts: &mut Parts) {
-    parts.spawn_until_told("the measuring", async move {
-        loop {
+/// Has it counted what there is to be told of the store.
+fn measure(engine: Option<Engine>, ledger: Option<Ledger>, metrics: &Metrics, parts: &mut Parts) {
+    let counted = metrics.counted(move || {
+        let (engine, ledger) = (engine.clone(), ledger.clone());
+        async move {
             if let Some(engine) = &engine
                 && let Err(error) = engine.measure().await
             {
@@ -176,9 +175,9 @@ fn measure(engine: Option<Engine>, ledger: Option<Ledger>, parts: &mut Parts) {
             {
                 tracing::warn!(cause = %error, "idempotency keys cannot be counted");
             }
-            tokio::time::sleep(MEASURE).await;
         }
     });
+    parts.spawn_until_told("the measuring", counted);
 }
 
 /// Ends the program with the store's writer, and follows the store's file.

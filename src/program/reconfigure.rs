@@ -14,11 +14,15 @@ use crate::auth::Authenticator;
 use crate::cache::Cache;
 use crate::config::{Config, ConfigError, Options};
 use crate::edge::health::{Configuration, Health};
+use crate::edge::web::Web;
 use crate::limits::Limiter;
 use crate::retries::Retries;
+use crate::server::Shutdown;
 use crate::telemetry::{Dials, Metrics};
+use crate::waits::Waits;
 
 /// Whence the configuration comes, each time that it is read.
+#[derive(Clone)]
 pub struct Source {
     /// Flags and environment.
     pub given: Options,
@@ -28,6 +32,15 @@ pub struct Source {
 impl Source {
     pub fn load(&self) -> Result<Config, ConfigError> {
         Config::load(self.given.clone(), self.file.as_deref())
+    }
+
+    /// The same, beside what else is done: it reads files, and checks those that they name. The outer
+    /// error is that it could not be tried.
+    pub async fn read(&self) -> Result<Result<Config, ConfigError>, String> {
+        let source = self.clone();
+        tokio::task::spawn_blocking(move || source.load())
+            .await
+            .map_err(|error| format!("reading the configuration failed: {error}"))
     }
 }
 
@@ -39,6 +52,9 @@ pub struct Reconfigure {
     pub authenticator: Option<Authenticator>,
     pub cache: Option<Cache>,
     pub retries: Option<Retries>,
+    pub web: Option<Web>,
+    pub waits: Waits,
+    pub shutdown: Shutdown,
     pub health: Health,
     pub metrics: Metrics,
     pub dials: Dials,
@@ -57,27 +73,19 @@ impl Reconfigure {
                 "reading the configuration again, and looking for changed files"
             );
             ask.send_replace(());
-            let source = self.source;
-            // It reads files, and checks those that they name.
-            let read = tokio::task::spawn_blocking(move || (source.load(), source)).await;
-            let Ok((loaded, source)) = read else {
-                tracing::error!("reading the configuration failed; it is not read any more");
-                std::future::pending::<()>().await;
-                return;
-            };
-            self.source = source;
-            match loaded {
-                Ok(new) => self.take_over(new),
-                Err(error) => self.refuse(&error),
+            match self.source.read().await {
+                Ok(Ok(new)) => self.take_over(new),
+                Ok(Err(error)) => self.refuse(&error.to_string()),
+                Err(problem) => self.refuse(&problem),
             }
         }
     }
 
-    fn refuse(&self, error: &ConfigError) {
-        tracing::error!(problem = %error, "the configuration is wrong; the one before holds");
+    fn refuse(&self, problem: &str) {
+        tracing::error!(problem, "the configuration is wrong; the one before holds");
         self.metrics.configuration_is_current(false);
         self.health
-            .configured(Configuration::Refused(error.to_string()));
+            .configured(Configuration::Refused(problem.to_owned()));
     }
 
     fn take_over(&mut self, new: Config) {
@@ -88,8 +96,9 @@ impl Reconfigure {
         for key in &applied {
             tracing::info!(key, "a new value holds");
         }
-        for key in &pending {
-            tracing::warn!(key, "a new value needs a restart; the one before holds");
+        if !pending.is_empty() {
+            let keys = pending.join(", ");
+            tracing::warn!("takes effect after a restart: {keys}");
         }
         if applied.is_empty() && pending.is_empty() {
             tracing::info!("the configuration is what it was");
@@ -118,6 +127,8 @@ impl Reconfigure {
                 self.retries.is_some()
                     && !matches!(rest, "" | "enabled" | "attempt-timeout" | "circuit.enabled")
             }
+            "grpc-web" => self.web.is_some() && new.grpc_web.is_some() && !rest.is_empty(),
+            "shutdown" | "waits" => true,
             _ => false,
         }
     }
@@ -162,6 +173,18 @@ impl Reconfigure {
                 retries.change(&running.retry);
             }
         }
+        if let (Some(web), Some(section)) = (&self.web, new.grpc_web)
+            && running.grpc_web.as_ref() != Some(&section)
+        {
+            web.change(&section);
+            running.grpc_web = Some(section);
+        }
+        if running.waits != new.waits {
+            self.waits.change(&new.waits.clone().unwrap_or_default());
+            running.waits = new.waits;
+        }
+        self.shutdown.change(&new.shutdown);
+        running.shutdown = new.shutdown;
     }
 }
 
@@ -191,7 +214,16 @@ fn collect(prefix: &str, one: &Table, other: &Table, keys: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::Response;
+    use tower::util::BoxCloneSyncService;
+
     use super::*;
+    use crate::changes::Changes;
+    use crate::error::Error;
+    use crate::gateway::{Call, Gateway};
+    use crate::waits::{Key, Settings};
 
     fn config(text: &str) -> Config {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -202,6 +234,14 @@ mod tests {
     fn reconfigure(text: &str) -> Reconfigure {
         let (running, metrics) = (config(text), Metrics::new().unwrap());
         let coherence = crate::cache::coherence::Coherence::observed();
+        let nobody = tower::service_fn(|_: Call| async { Err(Error::internal("not asked")) });
+        let gateway = Gateway::new(BoxCloneSyncService::new(nobody));
+        let web = running.grpc_web.as_ref().map(|section| {
+            let door = tower::service_fn(|_| async { Ok(Response::default()) });
+            Web::new(door, section)
+        });
+        let shutdown = Shutdown::after(&running.shutdown).1;
+        let settings = Settings::with_key(Key::random().unwrap());
         Reconfigure {
             source: Source {
                 given: Options::default(),
@@ -214,6 +254,9 @@ mod tests {
             authenticator: None,
             cache: Cache::new(&running.cache, coherence, metrics.clone()),
             retries: Retries::new(&running.retry, metrics.clone()),
+            web,
+            waits: Waits::new(gateway, Changes::default(), settings, shutdown.clone()),
+            shutdown,
             health: Health::default(),
             metrics,
             dials: Dials::default(),
@@ -244,6 +287,33 @@ mod tests {
         assert_eq!(it.running.retry.attempts, 5);
         it.take_over(config("[cache]\nenabled = true"));
         assert_eq!(it.health.page()["configuration"]["current"], true);
+    }
+
+    #[test]
+    fn the_times_of_the_end_and_of_waits_and_the_pages_of_browsers_change() {
+        let mut it = reconfigure("[grpc-web]\nallowed-origins = [\"https://one.example\"]");
+        let new = "[grpc-web]\nallowed-origins = [\"https://two.example\"]\n\
+            [shutdown]\ndrain = \"7s\"\nnotice = \"2s\"\n[waits]\nlinger = \"1s\"";
+        let clone = it.shutdown.clone();
+        it.take_over(config(new));
+        assert_eq!(it.health.page()["configuration"]["current"], true);
+        assert_eq!(clone.drain(), Duration::from_secs(7));
+        assert_eq!(clone.notice(), Duration::from_secs(2));
+        assert!(differences(&it.running, &config(new)).is_empty());
+    }
+
+    #[test]
+    fn what_was_not_there_or_is_fixed_at_the_start_needs_a_restart() {
+        let mut it = reconfigure("");
+        let new = "[grpc-web]\nallowed-origins = [\"https://one.example\"]\n\
+            [connections]\nmax-age = \"5m\"\nmax-streams = 10";
+        it.take_over(config(new));
+        let pending =
+            serde_json::json!(["connections.max-age", "connections.max-streams", "grpc-web"]);
+        assert_eq!(
+            it.health.page()["configuration"]["needs-a-restart"],
+            pending
+        );
     }
 
     #[test]

@@ -11,19 +11,14 @@ pub struct Stops(watch::Receiver<u32>);
 
 impl Stops {
     /// Counts from now on; needs a runtime.
-    pub fn counted() -> Self {
+    pub fn counted() -> Result<Self, String> {
         let (count, counted) = watch::channel(0);
+        let noticed =
+            |kind| signal(kind).map_err(|error| format!("signals cannot be awaited: {error}"));
         // At once: what comes before the task runs counts as well.
-        let signals = signal(SignalKind::terminate())
-            .and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+        let mut term = noticed(SignalKind::terminate())?;
+        let mut int = noticed(SignalKind::interrupt())?;
         tokio::spawn(async move {
-            let (mut term, mut int) = match signals {
-                Ok(signals) => signals,
-                Err(error) => {
-                    tracing::error!(cause = %error, "signals cannot be awaited; the program stops");
-                    return;
-                }
-            };
             loop {
                 let name = tokio::select! {
                     _ = term.recv() => "SIGTERM",
@@ -36,7 +31,7 @@ impl Stops {
                 }
             }
         });
-        Self(counted)
+        Ok(Self(counted))
     }
 
     /// Returns when that was so often, or can no longer be known.
@@ -50,11 +45,7 @@ pub struct HangUps(io::Result<Signal>);
 
 impl HangUps {
     pub fn noticed() -> Self {
-        let signals = signal(SignalKind::hangup());
-        if let Err(error) = &signals {
-            tracing::warn!(cause = %error, "SIGHUP cannot be awaited; files are looked at from time to time");
-        }
-        Self(signals)
+        Self(signal(SignalKind::hangup()))
     }
 
     /// Returns at the next one.
@@ -63,7 +54,10 @@ impl HangUps {
             Ok(signals) => {
                 signals.recv().await;
             }
-            Err(_) => std::future::pending().await,
+            Err(error) => {
+                tracing::warn!(cause = %error, "SIGHUP cannot be awaited; files are looked at from time to time");
+                std::future::pending().await
+            }
         }
     }
 }

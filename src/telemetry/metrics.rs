@@ -2,6 +2,7 @@
 //!
 //! All of them are listed in `docs/telemetry.md`. No label has the name of a caller or a resource.
 
+mod fresh;
 mod readout;
 pub mod watched;
 
@@ -73,6 +74,8 @@ struct Instruments {
     commits: Histogram<f64>,
     commit_sizes: Histogram<u64>,
     lost: Counter<u64>,
+    /// Absent as long as nothing has to be counted.
+    ask: OnceLock<fresh::Ask>,
     meter: Meter,
     registry: Registry,
     /// Keeps the instruments alive.
@@ -270,6 +273,7 @@ impl Metrics {
                 "proton_gateway_telemetry_lost",
                 "Spans and exports of metrics that did not reach the collector.",
             ),
+            ask: OnceLock::new(),
             meter,
             registry,
             provider,

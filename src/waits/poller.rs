@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -67,14 +68,14 @@ type Asked = (Identity, Vec<u8>);
 pub struct Pollers {
     gateway: Gateway,
     changes: Changes,
-    settings: Arc<Settings>,
+    settings: Arc<ArcSwap<Settings>>,
     running: Arc<Mutex<HashMap<Asked, Poller>>>,
     /// Who is told of pollers; nobody where it is absent.
     metrics: Option<Metrics>,
 }
 
 impl Pollers {
-    pub fn new(gateway: Gateway, changes: Changes, settings: Arc<Settings>) -> Self {
+    pub fn new(gateway: Gateway, changes: Changes, settings: Arc<ArcSwap<Settings>>) -> Self {
         Self {
             gateway,
             changes,
@@ -130,7 +131,7 @@ impl Pollers {
     }
 
     fn pause(&self, round: usize, operation: Operation) -> Duration {
-        pause(&self.settings.pauses, round, operation)
+        pause(&self.settings.load().pauses, round, operation)
     }
 
     /// Takes the poller out if nobody watches. Watchers come under the same lock.
@@ -210,7 +211,8 @@ impl Job {
                 }
                 () = self.seen.closed() => {
                     // No watcher is left; one may come back.
-                    drop(timeout(self.pollers.settings.linger, self.joined.notified()).await);
+                    let linger = self.pollers.settings.load().linger;
+                    drop(timeout(linger, self.joined.notified()).await);
                     if self.pollers.retire(&self.key, &self.seen) {
                         return;
                     }

@@ -254,7 +254,10 @@ impl Waits {
         let wait = bound(manner.rpc, arrival, &polled);
         let position = match options.resume_token.as_str() {
             "" => None,
-            token => Some(self.settings.key.open(token, &wait, SystemTime::now())?),
+            token => {
+                let settings = self.settings.load();
+                Some(settings.key.open(token, &wait, SystemTime::now())?)
+            }
         };
         let wanted = Wanted {
             policy,

@@ -272,6 +272,7 @@ impl Waiting {
         let token = self
             .waits
             .settings
+            .load()
             .key
             .seal(&self.position, &self.wanted.wait, now);
         self.events.push_back(pb::WaitEvent {

@@ -1,6 +1,7 @@
-//! Writes `docs/configuration.md`: flags out of clap's own description of them, the sections of
-//! the file out of the sources, and defaults out of what a configuration becomes that gives none.
+//! Writes `docs/configuration.md`: commands and flags out of clap's own description of them, the sections
+//! of the file out of the sources, and defaults out of what a configuration becomes that gives none.
 
+mod commands;
 mod source;
 
 use std::collections::BTreeMap;
@@ -8,8 +9,6 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use clap::{Arg, Args, Command};
-use proton_gateway::client::Following;
 use proton_gateway::config::{Config, Options};
 use source::{Field, Type};
 
@@ -115,69 +114,6 @@ fn flatten(path: &str, value: &toml::Value, found: &mut BTreeMap<String, String>
 
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "\\<")
-}
-
-/// A table of flags, with the key of the file where they have one.
-fn flags(out: &mut String, command: &Command, in_file: bool) {
-    let _ = writeln!(
-        out,
-        "\n| Flag | Environment variable | Value | Default | |\n|---|---|---|---|---|"
-    );
-    for argument in command.get_arguments().filter(|a| a.get_long().is_some()) {
-        let long = argument.get_long().unwrap_or_default();
-        let help = argument
-            .get_help()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let (text, default) = match help.split_once(" [default: ") {
-            // Where there is more to say of it, it stays in the text.
-            Some((text, rest)) if rest.find(']') == Some(rest.len() - 1) => {
-                (text.to_owned(), rest.trim_end_matches(']').to_owned())
-            }
-            _ => (help, default_value(argument)),
-        };
-        let variable = argument
-            .get_env()
-            .map_or_else(String::new, |name| format!("`{}`", name.to_string_lossy()));
-        let _ = writeln!(
-            out,
-            "| `--{long}` | {variable} | {} | {} | {} |",
-            cell(&value(argument)),
-            cell(&default),
-            cell(&text)
-        );
-        if in_file {
-            assert!(
-                argument.get_env().is_some(),
-                "--{long} has no environment variable"
-            );
-        }
-        assert!(!text.is_empty(), "--{long} says nothing");
-    }
-}
-
-fn default_value(argument: &Arg) -> String {
-    let values = argument.get_default_values().iter();
-    let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
-    values.join(", ")
-}
-
-/// What may stand behind a flag.
-fn value(argument: &Arg) -> String {
-    let possible: Vec<_> = argument
-        .get_possible_values()
-        .iter()
-        .map(|value| format!("`{}`", value.get_name()))
-        .collect();
-    if !possible.is_empty() {
-        return possible.join(", ");
-    }
-    let names = argument.get_value_names().unwrap_or_default();
-    names
-        .iter()
-        .map(|name| name.to_lowercase())
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 struct Sections {
@@ -333,19 +269,8 @@ impl Sections {
 fn document() -> (String, Vec<String>) {
     let mut out = HEAD.to_owned();
     out.push_str("\n## Flags\n\nWithout the two dashes they are keys of the file, too.\n");
-    flags(
-        &mut out,
-        &Options::augment_args(Command::new("serve")),
-        true,
-    );
-    out.push_str(
-        "\n## Flags of `wait` and `deploy`\n\nThey reach a running gateway, and read no file.\n",
-    );
-    flags(
-        &mut out,
-        &Following::augment_args(Command::new("wait")),
-        false,
-    );
+    commands::write_flags(&mut out);
+    commands::write(&mut out);
     out.push_str("\n## In the file only\n");
 
     let types = source::types();

@@ -1,14 +1,19 @@
 //! What is compressed, in both directions.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use prost::Message;
+use proton_gateway::api::own::GetMetricsRequest;
 use proton_gateway::api::pb::proton_service_client::ProtonServiceClient;
-use proton_gateway::api::{Response, pb};
+use proton_gateway::api::{Operation, Response, pb};
 use proton_gateway::edge::compression::PAYS_FROM;
 use proton_gateway::edge::grpc_door;
 use proton_gateway::edge::health::Health;
+use proton_gateway::gateway::Door as Doors;
+use proton_gateway::telemetry::Metrics;
 use tonic::codec::CompressionEncoding::{self, Gzip, Zstd};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -44,20 +49,30 @@ fn get(name: &str) -> pb::GetEnvironmentRequest {
 /// What is answered to whoever accepts `encodings`: that of the answer, whether its message is
 /// compressed, and how long it is.
 async fn sent(bytes: usize, encodings: Option<&str>) -> (Option<String>, bool, usize) {
-    let message = get("prod").encode_to_vec();
+    let rpc = "proton.v1.ProtonService/GetEnvironment";
+    sent_by(door(bytes), rpc, &get("prod"), encodings).await
+}
+
+/// The same of any rpc.
+async fn sent_by(
+    door: Door,
+    rpc: &str,
+    message: &impl Message,
+    encodings: Option<&str>,
+) -> (Option<String>, bool, usize) {
+    let message = message.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let frame = [&[0], &length[..], &message].concat();
-    let mut request = Request::post("/proton.v1.ProtonService/GetEnvironment")
-        .header("content-type", "application/grpc");
+    let mut request = Request::post(format!("/{rpc}")).header("content-type", "application/grpc");
     if let Some(encodings) = encodings {
         request = request.header("grpc-accept-encoding", encodings);
     }
     let request = request.body(Full::new(Bytes::from(frame))).unwrap();
-    let response = door(bytes).oneshot(request).await.unwrap();
+    let response = door.oneshot(request).await.unwrap();
     let encoding = response.headers().get("grpc-encoding");
     let encoding = encoding.map(|it| it.to_str().unwrap().to_owned());
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    (encoding, body[0] == 1, body.len())
+    (encoding, body.first() == Some(&1), body.len())
 }
 
 #[tokio::test]
@@ -80,6 +95,31 @@ async fn an_answer_is_compressed_as_its_caller_offers_if_it_is_long() {
         assert_eq!((named, compressed), (None, false), "{bytes} {encodings:?}");
         assert!(length > bytes);
     }
+}
+
+#[tokio::test]
+async fn the_answers_of_the_gateway_itself_are_compressed_alike() {
+    let metrics = Metrics::new().unwrap();
+    for operation in Operation::ALL {
+        metrics.call(operation, Doors::Grpc, "OK", Duration::ZERO);
+    }
+    let gateway = gateway_with(Ok(answer(1))).measured_by(metrics);
+    let waits = waits(gateway.clone());
+    let door = || grpc_door::routes(gateway.clone(), waits.clone(), Health::default()).unwrap();
+    let rpc = "proton.gateway.v1.GatewayService/GetMetrics";
+    let all = GetMetricsRequest::default();
+    let (_, _, plain) = sent_by(door(), rpc, &all, None).await;
+    assert!(plain > 10 * PAYS_FROM, "{plain}");
+    for encoding in ["gzip", "zstd"] {
+        let (named, compressed, length) = sent_by(door(), rpc, &all, Some(encoding)).await;
+        assert_eq!((named.as_deref(), compressed), (Some(encoding), true));
+        assert!(length < plain / 4, "{length} of {plain}");
+    }
+    let none = GetMetricsRequest {
+        names: vec!["none".to_owned()],
+    };
+    let (named, compressed, _) = sent_by(door(), rpc, &none, Some("gzip")).await;
+    assert_eq!((named, compressed), (None, false));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod hoarding;
 mod idempotency;
 mod identity;
 mod limits;
+mod metrics;
 mod redaction;
 mod retries;
 mod upstream;

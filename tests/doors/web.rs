@@ -25,22 +25,31 @@ const VERSIONS: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 /// Serves the door to pages of `origins`.
 async fn serve(outcome: Result<Response, Error>, origins: &[&str]) -> SocketAddr {
+    serve_changing(outcome, origins).await.0
+}
+
+fn config(origins: &[&str]) -> GrpcWebConfig {
+    GrpcWebConfig {
+        allowed_origins: origins.iter().map(|it| (*it).to_owned()).collect(),
+        credentials: false,
+        max_age: Span(std::time::Duration::from_secs(600)),
+    }
+}
+
+/// The same, and what changes whose pages are answered.
+async fn serve_changing(outcome: Result<Response, Error>, origins: &[&str]) -> (SocketAddr, Web) {
     let gateway = gateway_with(outcome);
     let waits = waits(gateway.clone());
     let health = Health::default();
     health.set_serving(true);
     let door = grpc_door::routes(gateway, waits, health).unwrap();
-    let config = GrpcWebConfig {
-        allowed_origins: origins.iter().map(|it| (*it).to_owned()).collect(),
-        credentials: false,
-        max_age: Span(std::time::Duration::from_secs(600)),
-    };
+    let web = Web::new(door, &config(origins));
     let (listener, address) = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let (stop, shutdown) = Shutdown::channel();
     // Nothing is stopped in these tests.
     std::mem::forget(stop);
-    tokio::spawn(server::serve(listener, Web::new(door, &config), shutdown));
-    address
+    tokio::spawn(server::serve(listener, web.clone(), shutdown));
+    (address, web)
 }
 
 /// What came back.
@@ -266,4 +275,23 @@ async fn any_page_may_call_where_that_is_said() {
     .await;
     assert_eq!(answer.header("access-control-allow-origin"), "*");
     assert_eq!(answer.frames().1["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn other_pages_are_answered_once_that_has_changed() {
+    const OTHER: &str = "https://other.example";
+    let (address, web) = serve_changing(Ok(environment()), &[PAGE]).await;
+    let status = async |origin| {
+        let headers = [WEB, ("origin", origin)];
+        let answer = send(address, Version::HTTP_2, Method::POST, GET, &headers, get()).await;
+        (
+            answer.status,
+            answer.header("access-control-allow-origin").to_owned(),
+        )
+    };
+    assert_eq!(status(PAGE).await, (200, PAGE.to_owned()));
+    assert_eq!(status(OTHER).await.0, 403);
+    web.change(&config(&[OTHER]));
+    assert_eq!(status(PAGE).await.0, 403);
+    assert_eq!(status(OTHER).await, (200, OTHER.to_owned()));
 }

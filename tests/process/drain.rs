@@ -12,13 +12,13 @@ const OF_CONNECTION: usize = 90;
 
 /// A gateway that forwards to `upstream`, with a state folder of its own; all with the same key.
 async fn forwarding(upstream: &Running, key: &Path, state: &str) -> Running {
-    Running::started(forward(upstream, key, state)).await
+    Running::started(forward(upstream, key, state, "off")).await
 }
 
-pub fn forward(upstream: &Running, key: &Path, state: &str) -> Command {
+pub fn forward(upstream: &Running, key: &Path, state: &str, aws: &str) -> Command {
     let mut command = program();
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-    command.args(["--aws-listen", "off", "--region", "us-east-1"]);
+    command.args(["--aws-listen", aws, "--region", "us-east-1"]);
     command.args([
         "--upstream-endpoint-url",
         &format!("http://{}", upstream.address("aws")),

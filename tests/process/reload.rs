@@ -53,7 +53,7 @@ async fn what_can_change_does_what_cannot_is_named_and_what_is_wrong_changes_not
     let new = config(SECOND, 1000, "region = \"eu-west-1\"");
     fs::write(&file, &new).unwrap();
     running.signal("HUP");
-    running.says("key=\"region\"").await;
+    running.says("takes effect after a restart: region").await;
     eventually("the new token is good, and the limit is wide", || async {
         (ask(&client, SECOND).await == Code::Ok).then_some(())
     })

@@ -3,6 +3,9 @@
 //! What clients do here by themselves is what gRPC clients do: a call of which the connection's end says
 //! that it was not processed is sent again. Everything else that goes wrong fails the test.
 
+mod balancer;
+mod http1;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::atomic::AtomicBool;
@@ -15,6 +18,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
+use self::balancer::Balancer;
 use super::drain::forward;
 use super::*;
 
@@ -26,92 +30,6 @@ const ENVIRONMENTS: usize = 12;
 const STEP: &str = "3s";
 const CONFIG: &str = "[shutdown]\nnotice = \"300ms\"\ndrain = \"10s\"\nspread = \"300ms\"\n\
     [waits]\npauses = [\"500ms\"]\n";
-/// How often a balancer looks at the health.
-const LOOK: Duration = Duration::from_millis(25);
-
-/// Sends each new connection to the next gateway that is ready, as a service of Kubernetes does: what is
-/// connected stays so.
-#[derive(Clone)]
-struct Balancer(Arc<Mutex<Vec<Option<Place>>>>);
-
-/// Where a gateway is.
-#[derive(Clone)]
-struct Place {
-    grpc: String,
-    admin: String,
-    ready: bool,
-}
-
-impl Balancer {
-    /// A balancer and its address.
-    async fn over(gateways: usize) -> (Self, String) {
-        let balancer = Self(Arc::new(Mutex::new(vec![None; gateways])));
-        for index in 0..gateways {
-            let balancer = balancer.clone();
-            tokio::spawn(async move { balancer.look_at(index).await });
-        }
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let accepting = balancer.clone();
-        tokio::spawn(async move {
-            for number in 0.. {
-                let (client, _) = listener.accept().await.unwrap();
-                let balancer = accepting.clone();
-                tokio::spawn(async move { balancer.connect(client, number).await });
-            }
-        });
-        (balancer, address)
-    }
-
-    fn put(&self, index: usize, gateway: Option<&Running>) {
-        self.0.lock().unwrap()[index] = gateway.map(|gateway| Place {
-            grpc: gateway.address("grpc").to_owned(),
-            admin: gateway.address("admin").to_owned(),
-            ready: false,
-        });
-    }
-
-    fn is_ready(&self, index: usize) -> bool {
-        let places = self.0.lock().unwrap();
-        places[index].as_ref().is_some_and(|place| place.ready)
-    }
-
-    async fn look_at(&self, index: usize) {
-        loop {
-            let admin = self.0.lock().unwrap()[index].clone().map(|it| it.admin);
-            if let Some(admin) = admin {
-                let answer = page(&admin, "/readyz").await;
-                let ready = answer.is_ok_and(|(code, _)| code == 200);
-                let mut places = self.0.lock().unwrap();
-                if let Some(place) = places[index].as_mut().filter(|it| it.admin == admin) {
-                    place.ready = ready;
-                }
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    async fn connect(&self, mut client: tokio::net::TcpStream, number: usize) {
-        let ready: Vec<_> = {
-            let places = self.0.lock().unwrap();
-            let ready = places.iter().flatten().filter(|place| place.ready);
-            ready.map(|place| place.grpc.clone()).collect()
-        };
-        if ready.is_empty() {
-            return;
-        }
-        let address = &ready[number % ready.len()];
-        let Ok(mut gateway) = tokio::net::TcpStream::connect(address).await else {
-            return;
-        };
-        for stream in [&client, &gateway] {
-            stream.set_nodelay(true).unwrap();
-        }
-        // However it ends, both are closed.
-        drop(tokio::io::copy_bidirectional(&mut client, &mut gateway).await);
-    }
-}
-
 /// How often calls were sent again, by what was said of the ones before.
 #[derive(Clone, Default)]
 struct Repeats(Arc<Mutex<BTreeMap<&'static str, usize>>>);
@@ -360,11 +278,11 @@ async fn rolling_restarts_fail_no_call_and_lose_no_wait() {
     fs::write(&key, [7; 32]).unwrap();
     fs::write(&config, CONFIG).unwrap();
     let start = async |index: usize| {
-        let mut command = forward(&engine, &key, ["first", "second"][index]);
+        let mut command = forward(&engine, &key, ["first", "second"][index], "off");
         command.arg("--config").arg(&config);
         Running::started(command).await
     };
-    let (balancer, address) = Balancer::over(2).await;
+    let (balancer, address) = Balancer::over(2, "grpc").await;
     let mut gateways = [start(0).await, start(1).await];
     for (index, gateway) in gateways.iter().enumerate() {
         balancer.put(index, Some(gateway));

@@ -128,3 +128,31 @@ async fn the_health_names_what_it_depends_on() {
     let answer = health.check(store).await.unwrap().into_inner();
     assert_eq!(answer.status(), ServingStatus::Serving);
 }
+
+#[tokio::test]
+async fn a_signal_that_comes_before_anything_is_read_ends_it_in_order() {
+    for signals in [&["TERM"][..], &["INT"], &["HUP", "TERM"]] {
+        let (folder, state) = state();
+        // Whoever reads it waits for what somebody writes.
+        let pipe = folder.path().join("gateway.toml");
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let mut command = serve(&state);
+        command.arg("--config").arg(&pipe);
+        let mut starting = Dies(command.stderr(Stdio::null()).spawn().unwrap());
+        // It cannot be opened for writing before somebody reads.
+        let writer = tokio::task::spawn_blocking(move || File::options().write(true).open(pipe));
+        let writer = tokio::time::timeout(PATIENCE, writer).await.unwrap();
+        for name in signals {
+            signal(&starting.0, name);
+        }
+        let status = eventually("it ends", || {
+            let ended = starting.0.try_wait().unwrap();
+            async move { ended }
+        })
+        .await;
+        assert_eq!(status.code(), Some(0), "{signals:?}: {status}");
+        assert!(!state.exists());
+        drop(writer);
+    }
+}

@@ -20,6 +20,7 @@ use proton_gateway::pipeline;
 use proton_gateway::server::Shutdown;
 use proton_gateway::telemetry::Metrics;
 use proton_gateway::waits::{Key, Settings, Waits};
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
@@ -101,6 +102,13 @@ conformance! {
         let (told, end) = begun.wait.rest().await;
         assert_eq!(told, ["IN_PROGRESS to SUCCEEDED", "terminal SUCCEEDED"]);
         end.unwrap();
+    }
+
+    async fn its_events_are_sent_as_they_are_whatever_its_caller_offers(world) {
+        platform(world).await;
+        let mut client = client(world).accept_compressed(CompressionEncoding::Gzip);
+        let events = client.deploy_environment(environment("new")).await.unwrap();
+        assert!(!events.metadata().contains_key("grpc-encoding"), "{events:?}");
     }
 
     async fn what_exists_is_updated(world) {

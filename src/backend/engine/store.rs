@@ -101,6 +101,8 @@ impl Store {
             let (file, log) = (place.file(), place.log());
             metrics.watch(watched::STORE_BYTES, move || size(&file));
             metrics.watch(watched::STORE_WAL_BYTES, move || size(&log));
+            let place = Arc::clone(place);
+            metrics.watch(watched::STORE_LOGS, move || Some(place.logs().into()));
         }
     }
 

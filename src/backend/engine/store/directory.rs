@@ -1,7 +1,7 @@
 //! The state directory: who may use it, and what it must look like.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::schema::SchemaError;
@@ -134,6 +134,16 @@ impl Place {
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
         log.into()
+    }
+
+    /// How often the log has begun anew since it was made, as its header says (SQLite's file format, 4.1): that
+    /// happens with the first write after a checkpoint has copied all of it.
+    pub(super) fn logs(&self) -> u32 {
+        let mut header = [0; 16];
+        // Before the first write there is none. SQLite has no locks on this file, which closing it would give up.
+        let read = File::open(self.log()).and_then(|mut log| log.read_exact(&mut header));
+        let [.., a, b, c, d] = header;
+        read.map_or(0, |()| u32::from_be_bytes([a, b, c, d]))
     }
 
     /// Whether the same file still stands there.

@@ -237,3 +237,22 @@ async fn a_store_is_empty_until_something_is_put_into_it() {
     store.write(|tx| tx.put(&note("a", "x"))).await.unwrap();
     assert_eq!(empty().await, Ok(false));
 }
+
+#[tokio::test]
+async fn it_is_counted_how_often_the_log_has_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let metrics = Metrics::new().unwrap();
+    store.measured_by(&metrics);
+    let counted = || {
+        let read = metrics.read(&["proton_gateway_store_wal_begun_anew".to_owned()]);
+        read[0].samples[0].value
+    };
+    assert_eq!(counted(), 0.0);
+    // Each fills more than the thousand pages after which the log is copied.
+    for number in 0..4 {
+        let long = note(&number.to_string(), &"x".repeat(5 << 20));
+        store.write(move |tx| tx.put(&long)).await.unwrap();
+    }
+    assert_eq!(counted(), 3.0);
+}

@@ -27,9 +27,14 @@ final class Connect {
 
   /** The same variables as those of {@code proton-gateway wait}, and one for the service config. */
   static ManagedChannel fromEnvironment() throws IOException {
-    var address =
-        URI.create(
-            System.getenv().getOrDefault("PROTON_GATEWAY_ADDRESS", "http://127.0.0.1:50051"));
+    return to(
+        URI.create(System.getenv().getOrDefault("PROTON_GATEWAY_ADDRESS", "http://127.0.0.1:50051")),
+        System.getenv("PROTON_GATEWAY_CA_FILE"),
+        System.getenv("PROTON_GATEWAY_SERVICE_CONFIG"));
+  }
+
+  /** Files may be null: then the system's authorities are trusted, and nothing is retried. */
+  static ManagedChannel to(URI address, String authority, String config) throws IOException {
     var builder =
         NettyChannelBuilder.forAddress(
             address.getHost(), address.getPort() < 0 ? 443 : address.getPort());
@@ -37,7 +42,6 @@ final class Connect {
       case "http" -> builder.usePlaintext();
       case "https" -> {
         SslContextBuilder tls = GrpcSslContexts.forClient();
-        var authority = System.getenv("PROTON_GATEWAY_CA_FILE");
         if (authority != null) {
           tls.trustManager(new File(authority));
         }
@@ -47,7 +51,6 @@ final class Connect {
           throw new IllegalArgumentException(
               address + " is neither an http:// nor an https:// address");
     }
-    var config = System.getenv("PROTON_GATEWAY_SERVICE_CONFIG");
     if (config != null) {
       // What `proton-gateway schema service-config` prints.
       @SuppressWarnings("unchecked")
