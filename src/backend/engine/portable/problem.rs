@@ -3,6 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
+use crate::api::rules::camel_case;
+use crate::error::Violation;
+
 /// Problems that are told; beyond them nobody learns anything new.
 const MOST: usize = 200;
 
@@ -96,5 +99,17 @@ impl<'a> Place<'a> {
 
     pub fn wrong(&self, text: impl Into<String>) {
         self.problems.add(self.file, &self.field, text);
+    }
+
+    /// Notes where the contract's rules are broken.
+    pub fn violated(&self, violations: Vec<Violation>) {
+        for violation in violations {
+            let place = match violation.field.as_str() {
+                "" => self.clone(),
+                path => self.member(&camel_case(path)),
+            };
+            let text = violation.description;
+            place.wrong(text.trim_start_matches("Member "));
+        }
     }
 }

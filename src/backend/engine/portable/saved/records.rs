@@ -12,7 +12,7 @@ use super::Saved;
 use super::answers::{Answers, Kind};
 use crate::api::pb::{DeploymentStatus, ServiceStatus, TemplateType};
 use crate::backend::engine::portable::holdings::Found;
-use crate::backend::engine::portable::problem::Problems;
+use crate::backend::engine::portable::problem::{Place, Problems};
 use crate::backend::engine::provision::Rollout;
 use crate::backend::engine::registry;
 
@@ -32,6 +32,7 @@ pub fn build(answers: Answers, problems: &Problems) -> Saved {
         saved,
         problems,
         versions: BTreeMap::new(),
+        nameless: BTreeMap::new(),
     };
     let known = answers.known;
     let of = |kind: Kind| {
@@ -81,6 +82,13 @@ struct Builder<'a> {
     problems: &'a Problems,
     /// Versions that something refers to, with the file that does.
     versions: BTreeMap<Number, String>,
+    /// Who has outputs or tags already, with the file that says so.
+    nameless: BTreeMap<String, String>,
+}
+
+/// Whether something is there: lists do not always say when it was deployed.
+fn is_deployed(rollout: &Rollout) -> bool {
+    rollout.succeeded_at.is_some() || rollout.status() == DeploymentStatus::Succeeded
 }
 
 /// How a deployment counts that was under way.
@@ -116,27 +124,27 @@ impl Builder<'_> {
     /// Notes that a version must be there.
     fn refers(
         &mut self,
-        file: &str,
+        place: &Place<'_>,
         kind: TemplateType,
         name: &str,
-        major: &str,
-        minor: &str,
-    ) -> bool {
+        (major, minor): (&str, &str),
+    ) {
         match (registry::number(major), registry::number(minor)) {
-            (Some(major), Some(minor)) if major.max(minor) > MOST_NUMBER => {
-                let text =
-                    format!("{name}:{major}.{minor} has a number that is more than 4294967295");
-                self.problems.add(file, "", text);
-                false
-            }
-            (Some(major), Some(minor)) if !name.is_empty() => {
+            _ if name.is_empty() => place.member("templateName").wrong("is missing"),
+            (Some(major), Some(minor)) if major.max(minor) > MOST_NUMBER => place.wrong(format!(
+                "{name}:{major}.{minor} has a number that is more than 4294967295"
+            )),
+            (Some(major), Some(minor)) => {
                 let number = (kind, name.to_owned(), major, minor);
                 self.versions
                     .entry(number)
-                    .or_insert_with(|| file.to_owned());
-                true
+                    .or_insert_with(|| place.file.to_owned());
             }
-            _ => false,
+            _ if major.is_empty() => place.member("templateMajorVersion").wrong("is missing"),
+            _ if minor.is_empty() => place.member("templateMinorVersion").wrong("is missing"),
+            _ => place.wrong(format!(
+                "{name}:{major}.{minor} is no version of a template"
+            )),
         }
     }
 

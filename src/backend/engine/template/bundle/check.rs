@@ -99,7 +99,8 @@ impl Bundle {
         Ok(checked)
     }
 
-    fn schema_text(&self) -> Result<String, BundleError> {
+    /// The text of the schema.
+    pub fn schema_text(&self) -> Result<String, BundleError> {
         let bytes = self.file(self.schema_file).unwrap_or_default();
         let text = yaml::utf8(bytes)
             .map_err(|error| BundleError::file(self.schema_file, error.to_string()))?;

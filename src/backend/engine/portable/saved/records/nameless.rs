@@ -5,6 +5,8 @@ use super::Builder;
 use crate::api::pb;
 use crate::backend::engine::portable::holdings::Found;
 use crate::backend::engine::portable::places::Placed;
+use crate::backend::engine::portable::problem::Place;
+use crate::backend::engine::portable::tags;
 use crate::backend::engine::provision::Rollout;
 use crate::backend::engine::store::Record;
 
@@ -52,7 +54,7 @@ impl Builder<'_> {
                 .into_iter()
                 .find(|(kind, is, _)| *kind == prefix && *is == owner)
         });
-        let Some((_, _, Some(rollout))) = rollout else {
+        let Some((kind, owner, Some(rollout))) = rollout else {
             return self.problems.add(
                 file,
                 "outputs",
@@ -61,6 +63,14 @@ impl Builder<'_> {
                  something that was saved",
             );
         };
+        let owner = format!("{kind} {owner}");
+        if let Some(other) = self.nameless.insert(owner, file.to_owned()) {
+            if rollout.outputs != outputs {
+                let problem = format!("differ from those in {other}; keep one of the files");
+                self.problems.add(file, "outputs", problem);
+            }
+            return;
+        }
         rollout.outputs.clone_from(&outputs);
         let id = rollout.succeeded_id.clone();
         let deployments = holdings.deployments.iter_mut().map(|it| &mut it.record);
@@ -79,6 +89,9 @@ impl Builder<'_> {
                 .map(|it| (Placed::tail(&it.record), &mut it.tags))
         }
         let mut tags: Vec<pb::Tag> = answers::items(nameless, "tags", self.problems);
+        let place = Place::whole(&nameless.file, self.problems).member("tags");
+        let own = tags.iter().enumerate();
+        tags::check(own.filter(|(_, tag)| answers::is_own(tag)), &place);
         // Proton's own are derived.
         tags.retain(answers::is_own);
         let holdings = &mut self.saved.holdings;
@@ -94,7 +107,15 @@ impl Builder<'_> {
         let tails: Vec<String> = owners.iter().map(|(tail, _)| tail.clone()).collect();
         let owner = answers::owner(&nameless.file, "tags-for-resource", &tails);
         match owners.iter_mut().find(|(tail, _)| Some(tail.as_str()) == owner) {
-            Some((_, place)) => **place = tags,
+            Some((tail, there)) => {
+                let other = self.nameless.insert(tail.clone(), nameless.file.clone());
+                match other {
+                    Some(other) if **there != tags => place.wrong(format!(
+                        "differ from those in {other}; keep one of the files"
+                    )),
+                    _ => **there = tags,
+                }
+            }
             None => self.problems.add(
                 &nameless.file,
                 "tags",
