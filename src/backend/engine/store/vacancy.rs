@@ -70,7 +70,9 @@ impl Vacancy {
 
     /// Lets what was made stay.
     pub fn keep(mut self) {
-        self.made = Made::default();
+        self.made.files.clear();
+        self.made.folders.clear();
+        self.made.permissions = None;
     }
 
     fn unusable(&self, cause: io::Error) -> OpenError {
@@ -86,7 +88,6 @@ fn is_absent(path: &Path) -> bool {
 }
 
 /// What goes when this does.
-#[derive(Default)]
 struct Made {
     files: Vec<PathBuf>,
     /// Innermost first.

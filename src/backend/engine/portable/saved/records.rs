@@ -121,30 +121,29 @@ impl Builder<'_> {
         self.saved.remark(subject, text);
     }
 
-    /// Notes that a version must be there.
+    /// Notes that a version must be there, if there is one: what was never deployed has none.
     fn refers(
         &mut self,
         place: &Place<'_>,
         kind: TemplateType,
         name: &str,
         (major, minor): (&str, &str),
-    ) {
+    ) -> bool {
         match (registry::number(major), registry::number(minor)) {
-            _ if name.is_empty() => place.member("templateName").wrong("is missing"),
-            (Some(major), Some(minor)) if major.max(minor) > MOST_NUMBER => place.wrong(format!(
-                "{name}:{major}.{minor} has a number that is more than 4294967295"
-            )),
-            (Some(major), Some(minor)) => {
+            (Some(major), Some(minor)) if major.max(minor) > MOST_NUMBER => {
+                place.wrong(format!(
+                    "{name}:{major}.{minor} has a number that is more than 4294967295"
+                ));
+                false
+            }
+            (Some(major), Some(minor)) if !name.is_empty() => {
                 let number = (kind, name.to_owned(), major, minor);
                 self.versions
                     .entry(number)
                     .or_insert_with(|| place.file.to_owned());
+                true
             }
-            _ if major.is_empty() => place.member("templateMajorVersion").wrong("is missing"),
-            _ if minor.is_empty() => place.member("templateMinorVersion").wrong("is missing"),
-            _ => place.wrong(format!(
-                "{name}:{major}.{minor} is no version of a template"
-            )),
+            _ => false,
         }
     }
 

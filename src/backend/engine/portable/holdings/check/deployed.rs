@@ -129,6 +129,14 @@ impl Check<'_> {
         kind: TemplateType,
         (name, major, minor): (&str, &str, &str),
     ) {
+        for (member, number) in [
+            ("templateMajorVersion", major),
+            ("templateMinorVersion", minor),
+        ] {
+            if number.is_empty() {
+                return self.wrong(file, &format!("{field}.{member}"), "is missing");
+            }
+        }
         let numbers = registry::number(major).zip(registry::number(minor));
         let there = numbers.is_some_and(|(major, minor)| {
             let key = registry::version_key(kind, name, major, minor);

@@ -14,7 +14,7 @@ impl Builder<'_> {
         let view: pb::Environment = known.message(self.problems);
         let name = view.name().to_owned();
         let tail = Target::Environment(name.clone()).tail();
-        self.refers(
+        let versioned = self.refers(
             &known.place(self.problems),
             TemplateType::Environment,
             view.template_name(),
@@ -56,7 +56,7 @@ impl Builder<'_> {
             account: view.environment_account_id.clone(),
             customer_managed: view.provisioning() == Provisioning::CustomerManaged,
             current: deployed.then(|| state.clone()),
-            pending: (!deployed).then_some(state),
+            pending: (versioned && !deployed).then_some(state),
             rollout: self.rollout(&tail, rollout),
             repository: view.provisioning_repository,
             fingerprint: String::new(),

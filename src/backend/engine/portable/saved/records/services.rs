@@ -55,7 +55,7 @@ impl Builder<'_> {
         };
         let version = (view.template_major_version(), view.template_minor_version());
         let place = known.place(self.problems).member("pipeline");
-        self.refers(&place, TemplateType::Service, &service.template, version);
+        let versioned = self.refers(&place, TemplateType::Service, &service.template, version);
         let state = pb::ServicePipelineState {
             spec: view.spec.clone().or_else(|| service.spec.clone()),
             template_name: Some(service.template.clone()),
@@ -77,7 +77,7 @@ impl Builder<'_> {
             template: service.template.clone(),
             created_at: view.created_at,
             current: deployed.then(|| state.clone()),
-            pending: (!deployed).then_some(state),
+            pending: (versioned && !deployed).then_some(state),
             rollout: self.rollout(&target.tail(), rollout),
         };
         self.saved
@@ -115,7 +115,7 @@ impl Builder<'_> {
         }
         let version = (view.template_major_version(), view.template_minor_version());
         let place = known.place(self.problems);
-        self.refers(&place, TemplateType::Service, view.template_name(), version);
+        let versioned = self.refers(&place, TemplateType::Service, view.template_name(), version);
         let given = view.spec.is_some();
         let state = pb::ServiceInstanceState {
             spec,
@@ -141,7 +141,7 @@ impl Builder<'_> {
             template: view.template_name.unwrap_or_default(),
             created_at: view.created_at,
             current: deployed.then(|| state.clone()),
-            pending: (!deployed).then_some(state),
+            pending: (versioned && !deployed).then_some(state),
             rollout: self.rollout(&tail, rollout),
             last_client_request_token: None,
         };
