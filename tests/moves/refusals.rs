@@ -44,7 +44,7 @@ async fn a_schema_that_is_not_the_one_in_the_bundle_is_refused_with_its_file() {
     all_said(
         &said,
         &[
-            "templates/environment/bus/1.0/schema.yaml: is not the schema in bundle.tar.gz, which is what counts",
+            "templates/environment/bus/1.0/schema.yaml: is not the one in bundle.tar.gz, which is what counts",
             "templates/service/web/1.0/version.json: schema: is missing, and bundle.tar.gz has one",
         ],
     );

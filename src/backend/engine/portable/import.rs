@@ -12,10 +12,10 @@ use super::places::Placed;
 use super::problem::{Place, Problems};
 use super::tree::Tree;
 use super::{FORMAT, MANIFEST, arns, lifted, names, tags};
-use crate::api::pb;
+use crate::api::pb::{self, TemplateType};
 use crate::backend::engine::context::Settings;
 use crate::backend::engine::registry::VersionRecord;
-use crate::backend::engine::template::bundle::{Bundle, Limits};
+use crate::backend::engine::template::bundle::{Bundle, Limits, TemplateKind};
 
 /// Reads the folder `root`. What is wrong in it is noted; an error says that it is no export, or
 /// one that this program does not know. `told` is called with how many files are read, and how
@@ -147,7 +147,7 @@ impl Reader<'_> {
         let more = more(&mut value, &place);
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         lifted::settle(&mut value, &place, &mut |name| {
-            self.tree.text(&format!("{folder}/{name}"))
+            self.tree.own_text(&format!("{folder}/{name}"))
         });
         let tags: Vec<pb::Tag> = match value.as_object_mut() {
             Some(members) => Field::read(members.shift_remove("tags"), &place.member("tags")),
@@ -164,6 +164,11 @@ impl Reader<'_> {
                 record.path()
             );
             self.problems.add(path, R::NAMED_BY, problem);
+        }
+        if !tags.is_empty() && Placed::tail(&record).is_empty() {
+            place
+                .member("tags")
+                .wrong("are of nothing that can have tags");
         }
         let found = Found {
             file: path.to_owned(),
@@ -197,11 +202,9 @@ impl Reader<'_> {
                     let problem = "is not the file of which version.json has the bundleSha256";
                     self.problems.add(&archive, "", problem);
                 } else if let Some(bundle) = self.unpacked(folder, &bytes) {
-                    let place = match &schema {
-                        Some(name) => (format!("{folder}/{name}"), ""),
-                        None => (path.to_owned(), "schema"),
-                    };
-                    self.schema(&bundle, &found.record, &place);
+                    let place = Place::whole(path, self.problems);
+                    let beside = schema.map(|name| format!("{folder}/{name}"));
+                    self.described(&bundle, &found.record, &place, beside);
                 }
                 found.record.bundle = digest_of(&bytes);
                 let bundle = Packed::File(self.tree.place(&archive));
@@ -211,23 +214,49 @@ impl Reader<'_> {
         holdings.versions.push(found);
     }
 
-    /// Notes where specs would be checked by another schema than the one in the archive.
-    fn schema(&self, bundle: &Bundle, record: &VersionRecord, place: &(String, &str)) {
-        let (file, field) = place;
-        match (bundle.schema_text(), &record.schema) {
-            (Err(error), _) => self.problems.add(file, field, error.to_string()),
-            (Ok(packed), Some(schema)) if schema.trim() == packed.trim() => {}
-            // A text that could not be read has been told of.
-            (Ok(_), None) if !field.is_empty() => {
-                let problem = "is missing, and bundle.tar.gz has one";
-                self.problems.add(file, field, problem);
+    /// Notes where a version is said to be another than the one in the archive: specs would be
+    /// checked by another schema, or deployments carried out by somebody else. The schema is in a
+    /// file `beside` the record.
+    fn described(
+        &self,
+        bundle: &Bundle,
+        record: &VersionRecord,
+        place: &Place<'_>,
+        beside: Option<String>,
+    ) {
+        // What the customer provides has no part in the bundle.
+        let kind = match record.kind() {
+            TemplateType::Service => TemplateKind::Service {
+                pipeline_customer_managed: record.pipeline_rendering.is_none(),
+            },
+            _ => TemplateKind::Environment {
+                customer_managed: record.rendering.is_none(),
+            },
+        };
+        let checked = match bundle.check(kind) {
+            Ok(checked) => checked,
+            Err(error) => {
+                return place.wrong(format!("does not go with bundle.tar.gz: {error}"));
             }
-            (Ok(_), None) => {}
-            (Ok(_), Some(_)) => {
-                let problem = "is not the schema in bundle.tar.gz, which is what counts; register what \
-                               was changed as another version";
-                self.problems.add(file, field, problem);
-            }
+        };
+        const OTHER: &str = "is not the one in bundle.tar.gz, which is what counts; register what \
+                             was changed as another version";
+        let [rendering, pipeline_rendering] = checked.renderings();
+        if rendering != record.rendering {
+            place.member("rendering").wrong(OTHER);
+        }
+        if pipeline_rendering != record.pipeline_rendering {
+            place.member("pipelineRendering").wrong(OTHER);
+        }
+        match (&record.schema, beside) {
+            (Some(schema), _) if schema.trim() == checked.schema_text.trim() => {}
+            (Some(_), Some(file)) => self.problems.add(&file, "", OTHER),
+            (Some(_), None) => place.member("schema").wrong(OTHER),
+            (None, None) => place
+                .member("schema")
+                .wrong("is missing, and bundle.tar.gz has one"),
+            // It could not be read, which has been told.
+            (None, Some(_)) => {}
         }
     }
 

@@ -92,6 +92,12 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// A text that nobody else has read.
+    pub fn own_text(&self, path: &str) -> Option<String> {
+        let unread = self.unread.borrow().contains(path);
+        unread.then(|| self.text(path)).flatten()
+    }
+
     pub fn text(&self, path: &str) -> Option<String> {
         if !self.has(path) {
             return None;

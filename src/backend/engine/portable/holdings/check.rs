@@ -8,7 +8,7 @@ use super::{Found, Holdings};
 use crate::api::Typed;
 use crate::api::pb::{self, ServiceStatus, TemplateType, TemplateVersionStatus};
 use crate::backend::engine::portable::problem::Problems;
-use crate::backend::engine::provision::Target;
+use crate::backend::engine::provision::{Rollout, Target};
 use crate::backend::engine::registry;
 use crate::backend::engine::repository;
 use crate::backend::engine::service_instance;
@@ -182,6 +182,19 @@ impl Holdings {
         }
     }
 
+    /// Whether a part of a service is being deployed or deleted; when it ends, the service goes on.
+    fn is_deploying(&self, service: &str) -> bool {
+        let instances = self.instances.iter().map(|found| &found.record);
+        let instances = instances.filter(|it| it.service == service);
+        let pipelines = self.pipelines.iter().map(|found| &found.record);
+        let pipelines = pipelines.filter(|it| it.service == service);
+        let mut rollouts = instances
+            .map(|it| &it.rollout)
+            .chain(pipelines.map(|it| &it.rollout))
+            .flatten();
+        rollouts.any(Rollout::busy)
+    }
+
     fn check_services(&self, check: &Check<'_>) {
         for Found { file, record, .. } in &self.services {
             check.name(file, "name", &record.name);
@@ -208,6 +221,10 @@ impl Holdings {
                         "underWay",
                         "the status says that nothing is under way",
                     );
+                }
+                (true, true) if !self.is_deploying(&record.name) => {
+                    let text = "says that something is under way, and no instance and no pipeline of it is";
+                    check.wrong(file, "status", text);
                 }
                 _ => {}
             }

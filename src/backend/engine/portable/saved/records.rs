@@ -147,6 +147,15 @@ impl Builder<'_> {
         }
     }
 
+    /// Says so of what was deleted, which is not taken over.
+    fn was_deleted(&mut self, tail: &str, status: DeploymentStatus) -> bool {
+        let deleted = status == DeploymentStatus::DeleteComplete;
+        if deleted {
+            self.remark(tail, "is left out: it was deleted");
+        }
+        deleted
+    }
+
     /// A rollout whose deployment has ended, whatever was saved of it.
     fn rollout(&mut self, tail: &str, rollout: Rollout) -> Option<Rollout> {
         let Some(status) = ended(rollout.status()) else {

@@ -110,6 +110,10 @@ impl Check<'_> {
         self.rollout(file, &record.target().tail(), rollout);
         let [current, pending] = states.map(|state| state.is_some());
         match rollout.status() {
+            DeploymentStatus::DeleteComplete => {
+                let text = "says that it was deleted: leave it out";
+                self.wrong(file, "deployment.status", text);
+            }
             DeploymentStatus::Succeeded if !current => {
                 let text = "is missing, and deployment.status says that it was deployed";
                 self.wrong(file, "current", text);
@@ -157,6 +161,12 @@ impl Check<'_> {
     fn rollout(&self, file: &str, target: &str, rollout: &Rollout) {
         if rollout.status == 0 {
             self.wrong(file, "deployment.status", "is missing");
+        }
+        for (index, output) in rollout.outputs.iter().enumerate() {
+            if output.key().is_empty() {
+                let field = format!("deployment.outputs[{index}].key");
+                self.wrong(file, &field, "is missing");
+            }
         }
         let under_way = self.under_way.get(target);
         match (rollout.busy(), under_way) {

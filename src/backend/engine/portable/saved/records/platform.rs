@@ -14,6 +14,9 @@ impl Builder<'_> {
         let view: pb::Environment = known.message(self.problems);
         let name = view.name().to_owned();
         let tail = Target::Environment(name.clone()).tail();
+        if self.was_deleted(&tail, view.deployment_status()) {
+            return;
+        }
         let versioned = self.refers(
             &known.place(self.problems),
             TemplateType::Environment,
@@ -72,6 +75,9 @@ impl Builder<'_> {
     pub(super) fn component(&mut self, known: &Known) {
         let view: pb::Component = known.message(self.problems);
         let tail = Target::Component(view.name().to_owned()).tail();
+        if self.was_deleted(&tail, view.deployment_status()) {
+            return;
+        }
         let holdings = &self.saved.holdings;
         if !holdings
             .environments

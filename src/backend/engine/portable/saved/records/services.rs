@@ -53,6 +53,9 @@ impl Builder<'_> {
         let target = Target::Pipeline {
             service: service.name.clone(),
         };
+        if self.was_deleted(&target.tail(), view.deployment_status()) {
+            return;
+        }
         let version = (view.template_major_version(), view.template_minor_version());
         let place = known.place(self.problems).member("pipeline");
         let versioned = self.refers(&place, TemplateType::Service, &service.template, version);
@@ -94,6 +97,9 @@ impl Builder<'_> {
             name: name.clone(),
         }
         .tail();
+        if self.was_deleted(&tail, view.deployment_status()) {
+            return;
+        }
         let environments = &self.saved.holdings.environments;
         if !environments
             .iter()
