@@ -14,7 +14,12 @@ use crate::backend::engine::portable::{Problems, export, import, saved};
 use crate::backend::engine::store::{Snapshot, Store, Vacancy};
 use crate::client::Failure;
 use crate::config::Config;
+use crate::error::{Error, ErrorKind};
 use crate::program;
+
+/// Said of a trial.
+const TEMPORARY: &str = "the folder for temporary files, which --check needs, is full or cannot be \
+                         written to; name another one in TMPDIR";
 
 /// Where everything goes.
 #[derive(Debug, Args)]
@@ -111,10 +116,13 @@ impl ImportCommand {
             // The same as below, elsewhere.
             drop(vacancy);
             let store = Store::for_trial().map_err(unmade)?;
-            fill(store, holdings, settings)?;
+            fill(store, holdings, settings).map_err(|error| match *error.kind {
+                ErrorKind::Unavailable { .. } => unmade(TEMPORARY),
+                _ => unmade(error),
+            })?;
         } else {
             let store = vacancy.store().map_err(unmade)?;
-            fill(store, holdings, settings)?;
+            fill(store, holdings, settings).map_err(unmade)?;
             vacancy.keep();
         }
         report.line(match self.check {
@@ -159,12 +167,11 @@ fn unmade(cause: impl std::fmt::Display) -> String {
 }
 
 /// Puts everything into a store that holds nothing.
-fn fill(store: Store, holdings: Holdings, settings: Arc<Settings>) -> Result<(), String> {
+fn fill(store: Store, holdings: Holdings, settings: Arc<Settings>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?;
+        .map_err(|error| Error::internal(format!("cannot start the runtime: {error}")))?;
     let cx = Context::new(SystemTime::now(), settings, Arc::default());
-    let put = store.write(move |tx| holdings.put(tx, &cx));
-    runtime.block_on(put).map_err(unmade)
+    runtime.block_on(store.write(move |tx| holdings.put(tx, &cx)))
 }

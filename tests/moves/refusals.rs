@@ -142,6 +142,44 @@ async fn what_the_contract_does_not_allow_is_refused_with_its_field() {
 }
 
 #[tokio::test]
+async fn what_would_never_end_or_belongs_to_nobody_is_refused() {
+    let (world, folder, root) = exported().await;
+    drop(world);
+    // It waits for a part of the service, and none is on its way.
+    change(&root, "services/batch/service.json", |record| {
+        record["status"] = "UPDATE_IN_PROGRESS".into();
+        record["underWay"] = json!({"kind": "UPDATE", "phase": "ADDING", "spec": ""});
+    });
+    change(&root, "environments/events/environment.json", |record| {
+        record["deployment"]["status"] = "DELETE_COMPLETE".into();
+    });
+    change(&root, "environments/own/environment.json", |record| {
+        record["deployment"]["outputs"] = json!([{"valueString": "x"}]);
+    });
+    change(&root, "environments/prod/environment.json", |record| {
+        record["current"]["spec"]["file"] = "environment.json".into();
+    });
+    change(&root, "services/shop/pipeline.json", |record| {
+        record["tags"] = json!([{"key": "a", "value": "b"}]);
+    });
+    change(&root, "templates/service/web/1.0/version.json", |record| {
+        record["pipelineRendering"] = "hcl".into();
+    });
+    let said = refused(&folder.path().join("state"), &["import", shown(&root)]);
+    all_said(
+        &said,
+        &[
+            "services/batch/service.json: status: says that something is under way, and no instance",
+            "environments/events/environment.json: deployment.status: says that it was deleted",
+            "environments/own/environment.json: deployment.outputs[0].key: is missing",
+            "environments/prod/environment.json: current.spec: names environment.json, which is not there",
+            "services/shop/pipeline.json: tags: are of nothing that can have tags",
+            "templates/service/web/1.0/version.json: pipelineRendering: is not the one in bundle.tar.gz",
+        ],
+    );
+}
+
+#[tokio::test]
 async fn arns_of_another_account_are_refused_where_they_stand() {
     let (world, folder, root) = exported().await;
     drop(world);
@@ -266,6 +304,53 @@ async fn what_a_list_says_has_succeeded_is_deployed_without_its_time() {
     assert_eq!(record["current"]["templateMajorVersion"], "2");
     assert!(record["pending"].is_null(), "{record}");
     done(&folder.path().join("again"), &["import", shown(&out)]);
+}
+
+#[test]
+fn what_was_deleted_is_left_out_with_all_that_was_saved_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (saved, state) = (folder.path().join("saved"), folder.path().join("state"));
+    fs::create_dir_all(saved.join("eu")).unwrap();
+    let deleted = environment("prod", json!({"deploymentStatus": "DELETE_COMPLETE"}));
+    written(&saved, &partial());
+    written(
+        &saved,
+        &[
+            ("envs.json", json!({"environments": [deleted]})),
+            (
+                "list-tags-for-resource-environment-prod.JSON",
+                json!({"tags": [{"key": "a", "value": "b"}]}),
+            ),
+            (
+                "list-environment-outputs-prod.json",
+                json!({"outputs": [{"key": "a", "valueString": "b"}]}),
+            ),
+        ],
+    );
+    let said = done(&state, &["import", "--from", "aws", shown(&saved)]);
+    all_said(
+        &said,
+        &[
+            "environment/prod: is left out: it was deleted",
+            "service/shop/service-instance/eu: is left out: its environment prod was not saved",
+        ],
+    );
+    assert!(!said.contains(" environments\n"), "{said}");
+}
+
+#[test]
+fn outputs_without_a_key_are_refused_in_their_own_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (saved, state) = (folder.path().join("saved"), folder.path().join("state"));
+    fs::create_dir_all(saved.join("eu")).unwrap();
+    written(&saved, &partial());
+    let outputs = json!({"outputs": [{"valueString": "b"}]});
+    written(&saved, &[("list-environment-outputs-prod.json", outputs)]);
+    let said = refused(&state, &["import", "--from", "aws", shown(&saved)]);
+    all_said(
+        &said,
+        &["list-environment-outputs-prod.json: outputs[0].key: is missing"],
+    );
 }
 
 #[test]

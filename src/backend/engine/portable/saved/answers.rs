@@ -197,7 +197,9 @@ fn files(root: &Path, problems: &Problems) -> Result<Vec<String>, String> {
         for entry in fs::read_dir(&folder).map_err(wrong)? {
             let entry = entry.map_err(wrong)?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(wrong)?);
-            let json = path.extension().is_some_and(|ending| ending == "json");
+            let json = path
+                .extension()
+                .is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
             let inner = path.strip_prefix(root).unwrap_or(&path);
             let inner = inner.to_string_lossy().into_owned();
             if kind.is_dir() {
@@ -286,7 +288,7 @@ impl Answers {
         let place = Place::whole(file, problems).member(field);
         times(&mut value, &place);
         // A connection may be of the other account.
-        if !matches!(kind, Kind::Connection | Kind::Settings) {
+        if kind != Kind::Connection {
             arns::check(&value, settings, &place);
         }
         let Value::Object(mut members) = value else {
@@ -347,7 +349,7 @@ pub fn owner<'a>(file: &str, prefix: &str, owners: &'a [String]) -> Option<&'a s
         };
         text.chars().map(dash).collect()
     };
-    let stem = plain(file.trim_end_matches(".json"));
+    let stem = plain(&Path::new(file).with_extension("").to_string_lossy());
     let (_, rest) = stem.rsplit_once(prefix)?;
     let rest = rest.trim_start_matches('-');
     let mut matching = owners.iter().filter(|owner| plain(owner) == rest);

@@ -13,7 +13,7 @@ use super::answers::{Answers, Kind};
 use crate::api::pb::{DeploymentStatus, ServiceStatus, TemplateType};
 use crate::backend::engine::portable::holdings::Found;
 use crate::backend::engine::portable::problem::{Place, Problems};
-use crate::backend::engine::provision::Rollout;
+use crate::backend::engine::provision::{Rollout, Target};
 use crate::backend::engine::registry;
 
 /// What a deployment says that was under way when it was saved.
@@ -33,6 +33,7 @@ pub fn build(answers: Answers, problems: &Problems) -> Saved {
         problems,
         versions: BTreeMap::new(),
         nameless: BTreeMap::new(),
+        left_out: Vec::new(),
     };
     let known = answers.known;
     let of = |kind: Kind| {
@@ -84,11 +85,18 @@ struct Builder<'a> {
     versions: BTreeMap<Number, String>,
     /// Who has outputs or tags already, with the file that says so.
     nameless: BTreeMap<String, String>,
+    /// What was saved, but is not taken over.
+    left_out: Vec<Target>,
 }
 
 /// Whether something is there: lists do not always say when it was deployed.
 fn is_deployed(rollout: &Rollout) -> bool {
     rollout.succeeded_at.is_some() || rollout.status() == DeploymentStatus::Succeeded
+}
+
+/// Whether something is there no more, and why it is left out then.
+fn was_deleted(status: DeploymentStatus) -> Option<&'static str> {
+    (status == DeploymentStatus::DeleteComplete).then_some("it was deleted")
 }
 
 /// How a deployment counts that was under way.
@@ -147,13 +155,10 @@ impl Builder<'_> {
         }
     }
 
-    /// Says so of what was deleted, which is not taken over.
-    fn was_deleted(&mut self, tail: &str, status: DeploymentStatus) -> bool {
-        let deleted = status == DeploymentStatus::DeleteComplete;
-        if deleted {
-            self.remark(tail, "is left out: it was deleted");
-        }
-        deleted
+    /// Says why something is not taken over; nor is what was saved of it elsewhere.
+    fn leave_out(&mut self, target: Target, why: &str) {
+        self.remark(target.tail(), format!("is left out: {why}"));
+        self.left_out.push(target);
     }
 
     /// A rollout whose deployment has ended, whatever was saved of it.

@@ -1,5 +1,7 @@
 //! Answers that do not say whose they are.
 
+use std::collections::BTreeSet;
+
 use super::super::answers;
 use super::Builder;
 use crate::api::pb;
@@ -7,52 +9,71 @@ use crate::backend::engine::portable::holdings::Found;
 use crate::backend::engine::portable::places::Placed;
 use crate::backend::engine::portable::problem::Place;
 use crate::backend::engine::portable::tags;
-use crate::backend::engine::provision::Rollout;
-use crate::backend::engine::store::Record;
+use crate::backend::engine::provision::{Rollout, Target};
+use crate::backend::engine::service_instance;
+
+/// What a file with the outputs of a target is called after.
+fn whose(target: &Target) -> (&'static str, String) {
+    match target {
+        Target::Environment(name) => ("environment-outputs", name.clone()),
+        Target::Instance { service, name } => (
+            "service-instance-outputs",
+            service_instance::key(service, name),
+        ),
+        Target::Pipeline { service } => ("service-pipeline-outputs", service.clone()),
+        Target::Component(name) => ("component-outputs", name.clone()),
+    }
+}
 
 impl Builder<'_> {
     /// Gives outputs to whom the name of their file says.
     pub(super) fn outputs(&mut self, nameless: &answers::Nameless) {
         let outputs: Vec<pb::Output> = answers::items(nameless, "outputs", self.problems);
+        let place = Place::whole(&nameless.file, self.problems).member("outputs");
+        for (index, output) in outputs.iter().enumerate() {
+            if output.key().is_empty() {
+                place.element(index).member("key").wrong("is missing");
+            }
+        }
         let holdings = &mut self.saved.holdings;
         let file = nameless.file.as_str();
         let mut rollouts: Vec<(&str, String, Option<&mut Rollout>)> = Vec::new();
-        let environments = holdings.environments.iter_mut().map(|it| &mut it.record);
-        rollouts.extend(
-            environments.map(|it| ("environment-outputs", it.name.clone(), it.rollout.as_mut())),
-        );
-        let instances = holdings.instances.iter_mut().map(|it| &mut it.record);
-        rollouts.extend(
-            instances.map(|it| ("service-instance-outputs", it.key(), it.rollout.as_mut())),
-        );
-        let pipelines = holdings.pipelines.iter_mut().map(|it| &mut it.record);
-        rollouts.extend(
-            pipelines.map(|it| ("service-pipeline-outputs", it.key(), it.rollout.as_mut())),
-        );
-        let components = holdings.components.iter_mut().map(|it| &mut it.record);
-        rollouts.extend(
-            components.map(|it| ("component-outputs", it.name.clone(), it.rollout.as_mut())),
-        );
-        let mut given = None;
-        for prefix in [
-            "environment-outputs",
-            "service-instance-outputs",
-            "service-pipeline-outputs",
-            "component-outputs",
-        ] {
-            let owners: Vec<String> = rollouts
-                .iter()
-                .filter(|(kind, ..)| *kind == prefix)
-                .map(|(_, owner, _)| owner.clone())
-                .collect();
-            if let Some(owner) = answers::owner(file, prefix, &owners) {
-                given = Some((prefix, owner.to_owned()));
-            }
+        fn rollout<'r>(
+            target: Target,
+            rollout: Option<&'r mut Rollout>,
+        ) -> (&'static str, String, Option<&'r mut Rollout>) {
+            let (kind, owner) = whose(&target);
+            (kind, owner, rollout)
         }
-        let rollout = given.and_then(|(prefix, owner)| {
+        let environments = holdings.environments.iter_mut().map(|it| &mut it.record);
+        rollouts.extend(environments.map(|it| rollout(it.target(), it.rollout.as_mut())));
+        let instances = holdings.instances.iter_mut().map(|it| &mut it.record);
+        rollouts.extend(instances.map(|it| rollout(it.target(), it.rollout.as_mut())));
+        let pipelines = holdings.pipelines.iter_mut().map(|it| &mut it.record);
+        rollouts.extend(pipelines.map(|it| rollout(it.target(), it.rollout.as_mut())));
+        let components = holdings.components.iter_mut().map(|it| &mut it.record);
+        rollouts.extend(components.map(|it| rollout(it.target(), it.rollout.as_mut())));
+        let left_out = self.left_out.iter().map(whose);
+        let owners = rollouts
+            .iter()
+            .map(|(kind, owner, _)| (*kind, owner.clone()));
+        let owners: Vec<_> = owners.chain(left_out).collect();
+        let kinds: BTreeSet<_> = owners.iter().map(|(kind, _)| *kind).collect();
+        let given = kinds.into_iter().find_map(|kind| {
+            let of_kind = owners.iter().filter(|(is, _)| *is == kind);
+            let of_kind: Vec<String> = of_kind.map(|(_, owner)| owner.clone()).collect();
+            answers::owner(file, kind, &of_kind).map(|owner| (kind, owner.to_owned()))
+        });
+        if given
+            .as_ref()
+            .is_some_and(|given| self.left_out.iter().any(|target| whose(target) == *given))
+        {
+            return;
+        }
+        let rollout = given.and_then(|(kind, owner)| {
             rollouts
                 .into_iter()
-                .find(|(kind, is, _)| *kind == prefix && *is == owner)
+                .find(|(is, of, _)| *is == kind && *of == owner)
         });
         let Some((kind, owner, Some(rollout))) = rollout else {
             return self.problems.add(
@@ -104,7 +125,9 @@ impl Builder<'_> {
             .chain(places(&mut holdings.repositories))
             .chain(places(&mut holdings.connections))
             .collect();
-        let tails: Vec<String> = owners.iter().map(|(tail, _)| tail.clone()).collect();
+        let left_out = self.left_out.iter().map(Target::tail);
+        let tails = owners.iter().map(|(tail, _)| tail.clone());
+        let tails: Vec<String> = tails.chain(left_out.clone()).collect();
         let owner = answers::owner(&nameless.file, "tags-for-resource", &tails);
         match owners.iter_mut().find(|(tail, _)| Some(tail.as_str()) == owner) {
             Some((tail, there)) => {
@@ -116,6 +139,7 @@ impl Builder<'_> {
                     _ => **there = tags,
                 }
             }
+            None if left_out.clone().any(|tail| Some(tail.as_str()) == owner) => {}
             None => self.problems.add(
                 &nameless.file,
                 "tags",

@@ -1,7 +1,7 @@
 //! Environments, components and deployments.
 
 use super::super::answers::Known;
-use super::{Builder, CUT_OFF, ended, found, is_deployed};
+use super::{Builder, CUT_OFF, ended, found, is_deployed, was_deleted};
 use crate::api::pb::{self, DeploymentStatus, Provisioning, TemplateType};
 use crate::backend::engine::component::ComponentRecord;
 use crate::backend::engine::deployment::{Action, DeploymentRecord};
@@ -13,9 +13,10 @@ impl Builder<'_> {
     pub(super) fn environment(&mut self, known: &Known) {
         let view: pb::Environment = known.message(self.problems);
         let name = view.name().to_owned();
-        let tail = Target::Environment(name.clone()).tail();
-        if self.was_deleted(&tail, view.deployment_status()) {
-            return;
+        let target = Target::Environment(name.clone());
+        let tail = target.tail();
+        if let Some(why) = was_deleted(view.deployment_status()) {
+            return self.leave_out(target, why);
         }
         let versioned = self.refers(
             &known.place(self.problems),
@@ -74,9 +75,10 @@ impl Builder<'_> {
 
     pub(super) fn component(&mut self, known: &Known) {
         let view: pb::Component = known.message(self.problems);
-        let tail = Target::Component(view.name().to_owned()).tail();
-        if self.was_deleted(&tail, view.deployment_status()) {
-            return;
+        let target = Target::Component(view.name().to_owned());
+        let tail = target.tail();
+        if let Some(why) = was_deleted(view.deployment_status()) {
+            return self.leave_out(target, why);
         }
         let holdings = &self.saved.holdings;
         if !holdings
@@ -84,11 +86,8 @@ impl Builder<'_> {
             .iter()
             .any(|it| it.record.name == view.environment_name())
         {
-            let problem = format!(
-                "is left out: its environment {} was not saved",
-                view.environment_name()
-            );
-            return self.remark(tail, problem);
+            let why = format!("its environment {} was not saved", view.environment_name());
+            return self.leave_out(target, &why);
         }
         let attached = view
             .service_name

@@ -1,7 +1,7 @@
 //! Services with their instances and pipelines.
 
 use super::super::answers::Known;
-use super::{Builder, CUT_OFF, found, is_deployed, settled};
+use super::{Builder, CUT_OFF, found, is_deployed, settled, was_deleted};
 use crate::api::pb::{self, ServiceStatus, TemplateType};
 use crate::backend::engine::provision::{Rollout, Target};
 use crate::backend::engine::registry;
@@ -53,8 +53,8 @@ impl Builder<'_> {
         let target = Target::Pipeline {
             service: service.name.clone(),
         };
-        if self.was_deleted(&target.tail(), view.deployment_status()) {
-            return;
+        if let Some(why) = was_deleted(view.deployment_status()) {
+            return self.leave_out(target, why);
         }
         let version = (view.template_major_version(), view.template_minor_version());
         let place = known.place(self.problems).member("pipeline");
@@ -92,24 +92,24 @@ impl Builder<'_> {
     pub(super) fn instance(&mut self, known: &Known) {
         let view: pb::ServiceInstance = known.message(self.problems);
         let (service, name) = (view.service_name().to_owned(), view.name().to_owned());
-        let tail = Target::Instance {
+        let target = Target::Instance {
             service: service.clone(),
             name: name.clone(),
-        }
-        .tail();
-        if self.was_deleted(&tail, view.deployment_status()) {
-            return;
+        };
+        let tail = target.tail();
+        if let Some(why) = was_deleted(view.deployment_status()) {
+            return self.leave_out(target, why);
         }
         let environments = &self.saved.holdings.environments;
         if !environments
             .iter()
             .any(|known| known.record.name == view.environment_name())
         {
-            let problem = format!(
-                "is left out: its environment {} was not saved (get-environment, list-environments)",
+            let why = format!(
+                "its environment {} was not saved (get-environment, list-environments)",
                 view.environment_name()
             );
-            return self.remark(tail, problem);
+            return self.leave_out(target, &why);
         }
         self.needs_service(known, &view);
         let services = &self.saved.holdings.services;
