@@ -56,7 +56,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// What is wrong with the values that a message has; others may be absent.
+    /// What is wrong with the values that a message has; others may be absent, or empty.
     pub fn values(message: &dyn Rules) -> Vec<Violation> {
         let mut check = Self {
             partial: true,
@@ -158,6 +158,8 @@ impl Check {
 
     pub fn optional_text(&mut self, rule: &Rule, value: &Option<String>) {
         match value {
+            // As good as absent.
+            Some(value) if value.is_empty() && self.partial => {}
             Some(value) => self.value(rule.name, rule.format, value),
             None => self.required(rule, false),
         }

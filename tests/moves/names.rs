@@ -76,6 +76,12 @@ async fn odd_and_long_names_are_exported_and_imported_to_the_byte() {
     ] {
         platform::repository(w, &name).await;
     }
+    // Longer than the model shows it.
+    w.ok(pb::CreateEnvironmentAccountConnectionRequest {
+        role_arn: Some(format!("{}/{}", platform::ROLE, vec!["path"; 60].join("/"))),
+        ..platform::new_connection("far")
+    })
+    .await;
     w.ok(pb::TagResourceRequest {
         resource_arn: services::arn(&format!("environment/{}", long('x'))),
         tags: vec![crate::support::tag("../.git", "é\n")],

@@ -145,15 +145,7 @@ async fn an_import_that_fails_at_its_end_leaves_nothing_and_can_be_repeated() {
     drop(world);
     let place = tempfile::tempdir().unwrap();
     let state = place.path().join("deep/state");
-    // As on a disk that is full.
-    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
-    let output = Command::new("bash")
-        .args(["-c", script, env!("CARGO_BIN_EXE_proton-gateway")])
-        .args(["--state-dir", shown(&state), "import", shown(&root)])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let said = without_room(&state, &["import", shown(&root)]);
     assert!(said.contains("nothing was imported"), "{said}");
     assert!(
         !place.path().join("deep").exists(),
@@ -161,6 +153,40 @@ async fn an_import_that_fails_at_its_end_leaves_nothing_and_can_be_repeated() {
         files(place.path())
     );
     done(&state, &["import", shown(&root)]);
+    drop(folder);
+}
+
+/// Runs the program where no file can be longer than 64 KiB, as on a disk that is full.
+fn without_room(state: &Path, arguments: &[&str]) -> String {
+    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\"";
+    let output = Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_proton-gateway")])
+        .args(["--state-dir", shown(state)])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_trial_that_has_no_room_says_where() {
+    let (world, folder, root) = exported().await;
+    drop(world);
+    // More than SQLite keeps in memory.
+    let mut text = "# long\n".repeat(1 << 20);
+    text.push_str("Resources: {}\n");
+    fs::write(
+        root.join("components/cache/current.templateFile.yaml"),
+        text,
+    )
+    .unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path().join("state");
+    let said = without_room(&state, &["import", "--check", shown(&root)]);
+    assert!(said.contains("TMPDIR"), "{said}");
+    assert!(files(place.path()).is_empty());
     drop(folder);
 }
 
