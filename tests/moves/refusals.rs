@@ -105,6 +105,12 @@ async fn what_the_contract_does_not_allow_is_refused_with_its_field() {
     change(&root, "components/cache/component.json", |record| {
         record["description"] = long(501);
     });
+    let template = "# long\n".repeat(10_000);
+    fs::write(
+        root.join("components/cache/current.templateFile.yaml"),
+        template,
+    )
+    .unwrap();
     change(&root, "templates/environment/bus/template.json", |record| {
         record["displayName"] = long(101);
     });
@@ -134,6 +140,7 @@ async fn what_the_contract_does_not_allow_is_refused_with_its_field() {
             &format!("services/shop/service.json: description: {most} 500"),
             "services/shop/service.json: lastModifiedAt: must be a time between",
             &format!("components/cache/component.json: description: {most} 500"),
+            &format!("components/cache/component.json: current.templateFile: {most} 51200"),
             &format!("templates/environment/bus/template.json: displayName: {most} 100"),
             &format!("{repository}: repository.encryptionKey: must satisfy"),
             "account-settings.json: accountSettings: is given twice; keep one of them",
@@ -244,6 +251,11 @@ fn saved_answers_are_checked_by_the_contract_too() {
                 "long.json",
                 one("long", json!({"description": "d".repeat(501)})),
             ),
+            ("unread.json", one("unread", json!({"spec": "\""}))),
+            (
+                "unsaid.json",
+                one("unsaid", json!({"deploymentStatus": null})),
+            ),
             ("early.json", one("early", json!({"createdAt": -1}))),
             ("late.json", one("late", json!({"createdAt": 1e18}))),
             (
@@ -277,10 +289,12 @@ fn saved_answers_are_checked_by_the_contract_too() {
         &said,
         &[
             "long.json: environment.description: must have length less than or equal to 500",
+            "unread.json: spec: is no YAML",
+            "unsaid.json: deploymentStatus: is missing",
             &format!("early.json: environment.createdAt: {time}"),
             &format!("late.json: environment.createdAt: {time}"),
             &format!("bc.json: environment.createdAt: {time}"),
-            "unversioned.json: current.templateMinorVersion: is missing",
+            "unversioned.json: templateMinorVersion: is missing",
             "list.json: environments[0].provisioning: must satisfy enum value set",
             "deployment.json: deployment.targetArn: is of another account or region",
             "twice.json: service.name: is given twice; keep one of them",

@@ -175,13 +175,11 @@ async fn a_trial_that_has_no_room_says_where() {
     let (world, folder, root) = exported().await;
     drop(world);
     // More than SQLite keeps in memory.
-    let mut text = "# long\n".repeat(1 << 20);
-    text.push_str("Resources: {}\n");
-    fs::write(
-        root.join("components/cache/current.templateFile.yaml"),
-        text,
-    )
-    .unwrap();
+    for name in ["prod", "events", "far", "onprem"] {
+        let spec = root.join(format!("environments/{name}/current.spec.yaml"));
+        let text = fs::read_to_string(&spec).unwrap();
+        fs::write(&spec, format!("{}{text}", "# long\n".repeat(1 << 18))).unwrap();
+    }
     let place = tempfile::tempdir().unwrap();
     let state = place.path().join("state");
     let said = without_room(&state, &["import", "--check", shown(&root)]);

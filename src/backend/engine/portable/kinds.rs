@@ -28,6 +28,7 @@ messages!(
     read_checked
     pb::AccountSettings,
     pb::CompatibleEnvironmentTemplate,
+    pb::ComponentState,
     pb::Repository,
     pb::RepositoryBranch,
     pb::S3ObjectSource,
@@ -39,7 +40,6 @@ messages!(
 // a request can have. Tags are checked together.
 messages!(
     read_message
-    pb::ComponentState,
     pb::EnvironmentState,
     pb::Output,
     pb::ServiceInstanceState,

@@ -57,6 +57,15 @@ impl Problems {
         (found, self.more.get())
     }
 
+    /// Takes those of `others`, whose fields are called otherwise here.
+    pub fn take(&self, others: Self, named: impl Fn(&str) -> String) {
+        let (found, more) = others.finish();
+        for problem in found {
+            self.add(&problem.file, &named(&problem.field), problem.text);
+        }
+        self.more.set(self.more.get() + more);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
     }

@@ -27,11 +27,9 @@ impl Vacancy {
         let lock = directory::claim(directory)?;
         // From here on nobody else makes them.
         if is_absent(&directory.join(directory::DATABASE)) {
-            made.files.extend(
-                directory::DATABASE_FILES
-                    .iter()
-                    .map(|name| directory.join(name)),
-            );
+            let files = directory::DATABASE_FILES.iter();
+            let files = files.map(|name| directory.join(name));
+            made.files.extend(files.filter(|path| is_absent(path)));
         }
         if without_lock {
             made.files.push(lock_file);
@@ -49,8 +47,11 @@ impl Vacancy {
     }
 
     fn is_empty(&self) -> Result<bool, OpenError> {
-        let about = fs::metadata(self.directory.join(directory::DATABASE));
-        if about.map_or(0, |about| about.len()) == 0 {
+        let database = self.directory.join(directory::DATABASE);
+        let about = fs::metadata(&database);
+        // Without anything in it where its creation was broken off.
+        let begun = about.is_ok_and(|about| about.is_file() && about.len() == 0);
+        if begun || is_absent(&database) {
             return Ok(true);
         }
         // Whoever only looks makes them too, and leaves them.
@@ -144,6 +145,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (there, absent) = (folder.path().join("there"), folder.path().join("a/b"));
         fs::create_dir_all(there.join("buckets")).unwrap();
+        fs::write(there.join("proton.db-wal"), "").unwrap();
         for directory in [&there, &absent] {
             let vacancy = Vacancy::of(directory).unwrap();
             drop(vacancy.store().unwrap());
@@ -151,7 +153,7 @@ mod tests {
             drop(vacancy);
         }
         assert_eq!(names(folder.path()), ["there"]);
-        assert_eq!(names(&there), ["buckets"]);
+        assert_eq!(names(&there), ["buckets", "proton.db-wal"]);
     }
 
     #[test]
