@@ -48,11 +48,16 @@ impl Vacancy {
 
     fn is_empty(&self) -> Result<bool, OpenError> {
         let database = self.directory.join(directory::DATABASE);
-        let about = fs::metadata(&database);
-        // Without anything in it where its creation was broken off.
-        let begun = about.is_ok_and(|about| about.is_file() && about.len() == 0);
-        if begun || is_absent(&database) {
-            return Ok(true);
+        match fs::metadata(&database) {
+            // Not opened: a pipe would have us wait for ever.
+            Ok(about) if !about.is_file() => {
+                let cause = format!("{} is not a file", directory::DATABASE);
+                return Err(self.unusable(io::Error::other(cause)));
+            }
+            // Its creation was broken off.
+            Ok(about) if about.len() == 0 => return Ok(true),
+            Err(_) if is_absent(&database) => return Ok(true),
+            _ => {}
         }
         // Whoever only looks makes them too, and leaves them.
         let beside = directory::DATABASE_FILES.iter().skip(1);
@@ -185,6 +190,17 @@ mod tests {
         assert!(matches!(other, Some(OpenError::InUse(_))), "{other:?}");
         drop(vacancy);
         assert!(Vacancy::of(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_database_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join(directory::DATABASE);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let refused = Vacancy::of(folder.path()).err().unwrap().to_string();
+        assert!(refused.contains("proton.db is not a file"), "{refused}");
+        assert_eq!(names(folder.path()), [directory::DATABASE]);
     }
 
     #[tokio::test]

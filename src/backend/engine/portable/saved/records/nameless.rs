@@ -38,10 +38,10 @@ impl Builder<'_> {
         let holdings = &mut self.saved.holdings;
         let file = nameless.file.as_str();
         let mut rollouts: Vec<(&str, String, Option<&mut Rollout>)> = Vec::new();
-        fn rollout<'r>(
+        fn rollout(
             target: Target,
-            rollout: Option<&'r mut Rollout>,
-        ) -> (&'static str, String, Option<&'r mut Rollout>) {
+            rollout: Option<&mut Rollout>,
+        ) -> (&'static str, String, Option<&mut Rollout>) {
             let (kind, owner) = whose(&target);
             (kind, owner, rollout)
         }
