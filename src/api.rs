@@ -321,6 +321,10 @@ mod generated_rules {
     use super::pb;
     use super::rules::{Check, Format, Rule, Rules};
 
+    pub(super) fn formats() -> impl Iterator<Item = &'static Format> {
+        FORMATS.iter()
+    }
+
     include!(concat!(env!("OUT_DIR"), "/rules.rs"));
 }
 

@@ -1,4 +1,4 @@
-//! The checks of the model's constraints on every message that a request contains.
+//! The checks of the model's constraints on every message, but for the responses themselves.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::contract::{Contract, Field, Format, Kind, Message, Presence};
 pub fn emit(contract: &Contract) -> String {
     let mut out = String::new();
     formats(&mut out, &contract.formats);
-    for message in contract.messages.iter().filter(|m| m.in_requests) {
+    for message in contract.messages.iter().filter(|m| m.in_requests || !m.top) {
         match &message.union {
             Some(oneof) => union(&mut out, message, oneof),
             None => structure(&mut out, message),

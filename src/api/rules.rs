@@ -51,9 +51,21 @@ pub struct Check {
     /// Where we are: `tags[2]`; empty at the top.
     path: String,
     violations: Vec<Violation>,
+    /// What is absent is no violation.
+    partial: bool,
 }
 
 impl Check {
+    /// What is wrong with the values that a message has; others may be absent, or empty.
+    pub fn values(message: &dyn Rules) -> Vec<Violation> {
+        let mut check = Self {
+            partial: true,
+            ..Self::default()
+        };
+        message.check(&mut check);
+        check.violations
+    }
+
     /// Checks a whole request.
     pub fn of(message: &dyn Rules) -> Result<()> {
         let mut check = Self::default();
@@ -87,14 +99,15 @@ impl Check {
     }
 
     fn required(&mut self, rule: &Rule, present: bool) {
-        if rule.required && !present {
+        if rule.required && !present && !self.partial {
             let missing = missing(rule.name);
             self.report(rule.name, missing.description);
         }
     }
 
     fn items(&mut self, rule: &Rule, count: usize) {
-        if (count > 0 || rule.required) && count < rule.min_items {
+        let required = rule.required && !self.partial;
+        if (count > 0 || required) && count < rule.min_items {
             let least = rule.min_items;
             self.report(
                 rule.name,
@@ -145,6 +158,8 @@ impl Check {
 
     pub fn optional_text(&mut self, rule: &Rule, value: &Option<String>) {
         match value {
+            // As good as absent.
+            Some(value) if value.is_empty() && self.partial => {}
             Some(value) => self.value(rule.name, rule.format, value),
             None => self.required(rule, false),
         }
@@ -225,6 +240,9 @@ impl Check {
     }
 
     pub fn no_member(&mut self, names: &[&str]) {
+        if self.partial {
+            return;
+        }
         let names = names.join(", ");
         let path = std::mem::take(&mut self.path);
         self.report(&path, format!("Exactly one member must be set: [{names}]"));
@@ -275,6 +293,18 @@ pub fn camel_case(path: &str) -> String {
 }
 
 impl Format {
+    /// The format that the contract calls `name`.
+    pub fn of(name: &str) -> Option<&'static Self> {
+        super::generated_rules::formats().find(|format| format.name == name)
+    }
+
+    /// What is wrong with a value of this format.
+    pub fn violations(&'static self, value: &str) -> Vec<Violation> {
+        let mut check = Check::default();
+        check.value("", self, value);
+        check.violations
+    }
+
     /// Whether the pattern is found in the value. A pattern that does not compile would be a
     /// fault of the contract, which a test excludes.
     fn matches(&self, value: &str) -> bool {

@@ -11,11 +11,15 @@ use crate::backend::engine::Settings;
 use crate::backend::engine::context::Context;
 use crate::backend::engine::portable::holdings::Holdings;
 use crate::backend::engine::portable::{Problems, export, import, saved};
-use crate::backend::engine::store::{Snapshot, Store};
+use crate::backend::engine::store::{Snapshot, Store, Vacancy};
 use crate::client::Failure;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::program;
+
+/// Said of a trial.
+const TEMPORARY: &str = "the folder for temporary files, which --check needs, is full or cannot be \
+                         written to; name another one in TMPDIR";
 
 /// Where everything goes.
 #[derive(Debug, Args)]
@@ -106,8 +110,20 @@ impl ImportCommand {
         };
         refuse(problems)?;
         let counts = holdings.counts();
-        if !self.check {
-            store(holdings, settings, &state)?;
+        let settings = Arc::new(settings);
+        let vacancy = Vacancy::of(&state).map_err(unmade)?;
+        if self.check {
+            // The same as below, elsewhere.
+            drop(vacancy);
+            let store = Store::for_trial().map_err(unmade)?;
+            fill(store, holdings, settings).map_err(|error| match *error.kind {
+                ErrorKind::Unavailable { .. } => unmade(TEMPORARY),
+                _ => unmade(error),
+            })?;
+        } else {
+            let store = vacancy.store().map_err(unmade)?;
+            fill(store, holdings, settings).map_err(unmade)?;
+            vacancy.keep();
         }
         report.line(match self.check {
             true => format!("{} could be imported:", self.folder.display()),
@@ -146,23 +162,16 @@ fn refuse(problems: Problems) -> Result<(), String> {
     Err(text)
 }
 
-/// Puts everything into the store of a folder, which must hold nothing.
-fn store(holdings: Holdings, settings: Settings, state: &std::path::Path) -> Result<(), String> {
-    let store = Store::open(state).map_err(|error| error.to_string())?;
+fn unmade(cause: impl std::fmt::Display) -> String {
+    format!("nothing was imported: {cause}")
+}
+
+/// Puts everything into a store that holds nothing.
+fn fill(store: Store, holdings: Holdings, settings: Arc<Settings>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let cx = Context::new(SystemTime::now(), Arc::new(settings), Arc::default());
-    let full = format!(
-        "the store in {} is not empty; give --state-dir an empty or a new directory",
-        state.display()
-    );
-    let put = store.write(move |tx| {
-        if !tx.is_empty()? {
-            return Err(Error::invalid(full));
-        }
-        holdings.put(tx, &cx)
-    });
-    runtime.block_on(put).map_err(|error| error.to_string())
+        .map_err(|error| Error::internal(format!("cannot start the runtime: {error}")))?;
+    let cx = Context::new(SystemTime::now(), settings, Arc::default());
+    runtime.block_on(store.write(move |tx| holdings.put(tx, &cx)))
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{answers, done, engine_on, populated, refused, shown};
 
 /// All files of a folder, by their paths in it.
-fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -27,7 +27,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[track_caller]
-fn assert_same(one: &Path, other: &Path) {
+pub fn assert_same(one: &Path, other: &Path) {
     let (one, other) = (files(one), files(other));
     let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&one), names(&other));
@@ -42,7 +42,7 @@ fn assert_same(one: &Path, other: &Path) {
 }
 
 /// A populated world, and what it exports.
-async fn exported() -> (crate::support::World, tempfile::TempDir, PathBuf) {
+pub async fn exported() -> (crate::support::World, tempfile::TempDir, PathBuf) {
     let world = populated::world().await;
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("export");
@@ -147,7 +147,7 @@ async fn an_earlier_export_is_brought_up_to_date_in_its_place() {
 
 /// Puts `to` in the place of `from` in a file.
 #[track_caller]
-fn edit(root: &Path, file: &str, from: &str, to: &str) {
+pub fn edit(root: &Path, file: &str, from: &str, to: &str) {
     let path = root.join(file);
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{file} has no {from}: {text}");

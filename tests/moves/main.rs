@@ -17,8 +17,11 @@ mod answers;
 mod backup;
 mod document;
 mod folder;
+mod names;
 mod populated;
+mod refusals;
 mod saved;
+mod trials;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

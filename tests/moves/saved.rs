@@ -151,7 +151,7 @@ async fn saved_answers_are_taken_over_with_their_numbers_and_outputs() {
 }
 
 /// Writes some answers of our own.
-fn written(folder: &Path, answers: &[(&str, Value)]) {
+pub fn written(folder: &Path, answers: &[(&str, Value)]) {
     fs::create_dir_all(folder).unwrap();
     for (file, answer) in answers {
         fs::write(folder.join(file), answer.to_string()).unwrap();
@@ -165,7 +165,7 @@ fn arn(tail: &str) -> String {
 const SERVICE_SPEC: &str = "proton: ServiceSpec\npipeline: {tests: make}\ninstances:\n- {name: eu, environment: prod, spec: {image: 'shop:1'}}\n";
 
 /// A platform of which not everything was saved.
-fn partial() -> Vec<(&'static str, Value)> {
+pub fn partial() -> Vec<(&'static str, Value)> {
     vec![
         (
             "envs.json",
@@ -497,7 +497,7 @@ fn numbers_of_versions_that_nothing_could_come_after_are_refused() {
     );
     let said = refused(&state, &["import", "--from", "aws", shown(&saved)]);
     for file in ["version.json", "prod.json"] {
-        let line = said.lines().find(|line| line.contains(file)).unwrap();
-        assert!(line.contains("more than 4294967295"), "{said}");
+        let told = |line: &str| line.contains(file) && line.contains("more than 4294967295");
+        assert!(said.lines().any(told), "{said}");
     }
 }

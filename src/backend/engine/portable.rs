@@ -24,15 +24,20 @@
 //! [`export`] writes the folder, [`import`] reads it, [`saved`] reads what AWS Proton's command
 //! line has printed; [`holdings`] is what both give, checked, and how it gets into a store.
 
+mod arns;
 mod document;
+mod draft;
 pub mod export;
 pub mod holdings;
 pub mod import;
 mod kinds;
 mod lifted;
+mod names;
+mod parse;
 mod places;
 pub mod problem;
 pub mod saved;
+mod tags;
 mod tree;
 
 pub use self::problem::{Problem, Problems};

@@ -96,15 +96,7 @@ pub fn conclude(
             tx.put_bundle(&digest, bytes)?;
             record.bundle = digest;
             record.schema = Some(checked.schema_text.clone());
-            record.rendering = checked
-                .infrastructure
-                .as_ref()
-                .or(checked.instance_infrastructure.as_ref())
-                .map(|part| part.rendering_engine().to_owned());
-            record.pipeline_rendering = checked
-                .pipeline_infrastructure
-                .as_ref()
-                .map(|part| part.rendering_engine().to_owned());
+            [record.rendering, record.pipeline_rendering] = checked.renderings();
             record.set_status(Status::Draft);
         }
         Err(problem) => {

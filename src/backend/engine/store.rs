@@ -15,6 +15,7 @@ mod readers;
 mod schema;
 mod snapshot;
 mod transaction;
+mod vacancy;
 mod version;
 mod writer;
 
@@ -31,6 +32,7 @@ use crate::telemetry::metrics::watched;
 pub use directory::OpenError;
 pub use snapshot::Snapshot;
 pub use transaction::{Record, Task, Transaction};
+pub use vacancy::Vacancy;
 pub use version::Version;
 
 /// Threads that serve reads at the same time, each by a connection.
@@ -57,7 +59,11 @@ impl Store {
     /// Fails if another process has it open, if it is not writable, or if it holds something
     /// that this program did not write.
     pub fn open(directory: &Path) -> std::result::Result<Self, OpenError> {
-        let lock = directory::claim(directory)?;
+        Self::opened(directory, directory::claim(directory)?)
+    }
+
+    /// The same by whoever has claimed the directory.
+    fn opened(directory: &Path, lock: std::fs::File) -> std::result::Result<Self, OpenError> {
         let path = directory.join(directory::DATABASE);
         let writer =
             schema::open_for_writing(&path).map_err(|cause| OpenError::database(&path, cause))?;
@@ -118,8 +124,18 @@ impl Store {
 
     /// A store that is gone when its last clone is dropped.
     pub fn in_memory() -> std::result::Result<Self, OpenError> {
-        let connection = schema::open_in_memory()
-            .map_err(|cause| OpenError::database(Path::new(":memory:"), cause))?;
+        Self::passing(":memory:")
+    }
+
+    /// The same for what may be large: SQLite writes what is too much for memory to a file for
+    /// temporary things, which has no name.
+    pub fn for_trial() -> std::result::Result<Self, OpenError> {
+        Self::passing("")
+    }
+
+    fn passing(name: &str) -> std::result::Result<Self, OpenError> {
+        let connection = schema::open_passing(name)
+            .map_err(|cause| OpenError::database(Path::new(name), cause))?;
         Ok(Self {
             writer: writer::Writer::start(connection),
             readers: None,

@@ -19,7 +19,7 @@ use crate::api::pb::{self, TemplateType};
 use crate::error::{Error, Result, Violation};
 
 /// Tags of one resource that are the customer's (User Guide, tagging).
-const MOST: usize = 50;
+pub const MOST: usize = 50;
 
 #[derive(Clone, PartialEq, Message)]
 pub struct TagsRecord {

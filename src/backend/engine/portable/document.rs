@@ -7,6 +7,15 @@ use serde_json::{Map, Value};
 
 use super::problem::Place;
 use crate::api::json::{At, FromJson, Names, ToJson, View, name_of, number_of};
+use crate::api::rules::{Check, Format, Rules};
+
+/// What is said of a time that cannot be.
+pub const IMPOSSIBLE: &str = "must be a time between the years 1970 and 9999";
+
+/// Whether a time can be sorted and written: in the years 1970 to 9999.
+pub fn is_possible(time: &Timestamp) -> bool {
+    (0..253_402_300_800).contains(&time.seconds)
+}
 
 /// Something that is written as one JSON value.
 pub trait Document: Default {
@@ -83,7 +92,8 @@ impl Field for Option<Timestamp> {
         match value {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => match text.parse() {
-                Ok(time) => Some(time),
+                Ok(time) if is_possible(&time) => Some(time),
+                Ok(_) => absent(place, IMPOSSIBLE),
                 Err(_) => absent(place, "must be a time like 2026-01-31T08:30:00Z"),
             },
             Some(_) => absent(place, "must be a time like 2026-01-31T08:30:00Z"),
@@ -145,6 +155,32 @@ fn absent<T: Default>(place: &Place<'_>, problem: &str) -> T {
     T::default()
 }
 
+/// A field that may be a text.
+pub trait Text {
+    fn text(&self) -> Option<&str>;
+}
+
+impl Text for String {
+    fn text(&self) -> Option<&str> {
+        Some(self.as_str()).filter(|text| !text.is_empty())
+    }
+}
+
+impl Text for Option<String> {
+    fn text(&self) -> Option<&str> {
+        self.as_deref()
+    }
+}
+
+/// Notes where a text is none of the contract's `format`.
+pub fn formed(field: &impl Text, format: &str, place: &Place<'_>) {
+    let format = Format::of(format);
+    debug_assert!(format.is_some(), "the contract has no such format");
+    if let Some((format, text)) = format.zip(field.text()) {
+        place.violated(format.violations(text));
+    }
+}
+
 /// Numbers that stand for names of the enum `E`.
 pub trait Numbers: Default {
     fn write<E: Names>(&self) -> Option<Value>;
@@ -198,10 +234,10 @@ pub fn nothing_left(members: &Map<String, Value>, place: &Place<'_>) {
     }
 }
 
-/// Writes a record as one object, and reads it back. Names that stand in files are never changed
-/// once released.
+/// Writes a record as one object, and reads it back: `[Enum]` is one of the enum's names, `as "Format"`
+/// a text in that format of the contract. Names that stand in files are never changed once released.
 macro_rules! document {
-    ($record:ty { $($field:ident $key:literal $([$names:ty])?),* $(,)? }) => {
+    ($record:ty { $($field:ident $key:literal $([$names:ty])? $(as $format:literal)?),* $(,)? }) => {
         impl $crate::backend::engine::portable::document::Document for $record {
             fn write(&self) -> serde_json::Value {
                 let mut members = serde_json::Map::new();
@@ -225,6 +261,9 @@ macro_rules! document {
                     record.$field = document!(
                         @read members.shift_remove($key), &place.member($key) $(, $names)?
                     );
+                    $($crate::backend::engine::portable::document::formed(
+                        &record.$field, $format, &place.member($key),
+                    );)?
                 )*
                 $crate::backend::engine::portable::document::nothing_left(&members, place);
                 record
@@ -298,8 +337,23 @@ fn compare(given: &Value, written: Option<&Value>, place: &Place<'_>) {
     }
 }
 
+/// Reads a message of which the contract's rules hold, as it came with a request.
+pub fn read_checked<M>(value: Value, place: &Place<'_>) -> M
+where
+    M: FromJson + ToJson + Rules + Default,
+{
+    let message: M = read_message(value, place);
+    let mut violations = Check::values(&message);
+    // Made of names, which may have letters that the model has in no ARN; and a request can have
+    // longer roles than the model shows.
+    violations.retain(|violation| !["arn", "role_arn"].contains(&violation.field.as_str()));
+    place.violated(violations);
+    message
+}
+
+/// Messages as documents, read by `read_message` or `read_checked`.
 macro_rules! messages {
-    ($($message:ty),* $(,)?) => {$(
+    ($read:ident $($message:ty),* $(,)?) => {$(
         impl $crate::backend::engine::portable::document::Document for $message {
             fn write(&self) -> serde_json::Value {
                 $crate::backend::engine::portable::document::write_message(self)
@@ -309,7 +363,7 @@ macro_rules! messages {
                 value: serde_json::Value,
                 place: &$crate::backend::engine::portable::problem::Place<'_>,
             ) -> Self {
-                $crate::backend::engine::portable::document::read_message(value, place)
+                $crate::backend::engine::portable::document::$read(value, place)
             }
         }
     )*};

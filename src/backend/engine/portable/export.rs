@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::document::Document;
+use super::draft::Draft;
 use super::places::Placed;
-use super::tree::{self, Draft};
-use super::{FORMAT, MANIFEST, lifted};
+use super::{FORMAT, MANIFEST, lifted, names};
 use crate::api::pb;
 use crate::backend::engine::account_settings::SettingsRecord;
 use crate::backend::engine::component::ComponentRecord;
@@ -176,7 +176,7 @@ impl Export<'_> {
         // For people; what counts is the archive.
         if let Ok(bundle) = Bundle::unpack(bytes.as_slice(), &Limits::default()) {
             for (name, bytes) in bundle.files() {
-                if let Some(path) = tree::unpacked(name) {
+                if let Some(path) = names::unpacked(name) {
                     self.file(&format!("{folder}/bundle/{path}"), bytes)?;
                 }
             }

@@ -113,12 +113,15 @@ impl Holdings {
         for (digest, bundle) in self.bundles {
             let bytes = match bundle {
                 Packed::Bytes(bytes) => bytes,
-                Packed::File(path) => tree::read(&path)
-                    .map_err(|problem| Error::invalid(format!("{}: {problem}", path.display())))?,
+                Packed::File(path) => {
+                    let wrong = |problem| Error::invalid(format!("{}: {problem}", path.display()));
+                    let bytes = tree::read(&path).map_err(wrong)?;
+                    if digest_of(&bytes) != digest {
+                        return Err(wrong("was changed meanwhile; repeat the import".to_owned()));
+                    }
+                    bytes
+                }
             };
-            if digest_of(&bytes) != digest {
-                return Err(Error::invalid("a bundle was changed while it was imported"));
-            }
             tx.put_bundle(&digest, &bytes)?;
         }
         put_each(tx, self.environments)?;
@@ -145,10 +148,15 @@ pub fn digest_of(bytes: &[u8]) -> String {
 
 fn put_each<R: Placed>(tx: &Transaction<'_>, found: Vec<Found<R>>) -> Result<()> {
     for found in found {
-        tx.put(&found.record)?;
-        if !found.tags.is_empty() {
-            tag::begin(tx, &Placed::tail(&found.record), found.tags)?;
-        }
+        let tail = Placed::tail(&found.record);
+        let put = tx.put(&found.record).and_then(|()| match found.tags {
+            none if none.is_empty() => Ok(()),
+            tags => tag::begin(tx, &tail, tags),
+        });
+        put.map_err(|error| Error {
+            message: format!("{}: {}", found.file, error.message),
+            ..error
+        })?;
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use prost_types::Timestamp;
 use serde_json::{Map, Value};
 
 use super::document::{
-    Document, Field, Numbers, document, members, messages, nothing_left, read_message,
-    write_message,
+    Document, Field, Numbers, document, formed, members, messages, nothing_left, read_checked,
+    read_message, write_message,
 };
 use super::problem::Place;
 use crate::api::json::Names;
@@ -25,19 +25,26 @@ use crate::backend::engine::service_sync::ServiceSyncRecord;
 use crate::backend::engine::template_sync::TemplateSyncRecord;
 
 messages!(
+    read_checked
     pb::AccountSettings,
     pb::CompatibleEnvironmentTemplate,
     pb::ComponentState,
-    pb::EnvironmentState,
-    pb::Output,
     pb::Repository,
     pb::RepositoryBranch,
     pb::S3ObjectSource,
+    pb::ServiceSyncConfig,
+    pb::TemplateSyncConfig,
+);
+
+// Specs are put together of several, outputs are taken from specs: both may be longer than what
+// a request can have. Tags are checked together.
+messages!(
+    read_message
+    pb::EnvironmentState,
+    pb::Output,
     pb::ServiceInstanceState,
     pb::ServicePipelineState,
-    pb::ServiceSyncConfig,
     pb::Tag,
-    pb::TemplateSyncConfig,
 );
 
 // What is published, and the latest there is, follow from the versions.
@@ -51,9 +58,9 @@ document!(TemplateRecord {
     name "name",
     created_at "createdAt",
     last_modified_at "lastModifiedAt",
-    description "description",
-    display_name "displayName",
-    encryption_key "encryptionKey",
+    description "description" as "Description",
+    display_name "displayName" as "DisplayName",
+    encryption_key "encryptionKey" as "Arn",
     provisioning "provisioning" [pb::Provisioning],
     fingerprint "createdAs",
     modified "modified",
@@ -68,11 +75,11 @@ document!(VersionRecord {
     minor "minorVersion",
     created_at "createdAt",
     last_modified_at "lastModifiedAt",
-    description "description",
+    description "description" as "Description",
     status "status" [pb::TemplateVersionStatus],
     status_message "statusMessage",
     source "source",
-    schema "schema",
+    schema "schema" as "TemplateSchema",
     compatible "compatibleEnvironmentTemplates",
     component_sources "supportedComponentSources" [pb::ServiceTemplateSupportedComponentSourceType],
     rendering "rendering",
@@ -93,12 +100,12 @@ document!(EnvironmentRecord {
     name "name",
     created_at "createdAt",
     template "templateName",
-    description "description",
-    service_role "protonServiceRoleArn",
-    component_role "componentRoleArn",
-    codebuild_role "codebuildRoleArn",
-    connection "environmentAccountConnectionId",
-    account "environmentAccountId",
+    description "description" as "Description",
+    service_role "protonServiceRoleArn" as "Arn",
+    component_role "componentRoleArn" as "RoleArn",
+    codebuild_role "codebuildRoleArn" as "RoleArn",
+    connection "environmentAccountConnectionId" as "EnvironmentAccountConnectionId",
+    account "environmentAccountId" as "AwsAccountId",
     repository "provisioningRepository",
     customer_managed "customerManaged",
     current "current",
@@ -142,10 +149,10 @@ document!(ServiceRecord {
     template "templateName",
     major "majorVersion",
     minor "minorVersion",
-    description "description",
-    repository_connection_arn "repositoryConnectionArn",
-    repository_id "repositoryId",
-    branch_name "branchName",
+    description "description" as "Description",
+    repository_connection_arn "repositoryConnectionArn" as "Arn",
+    repository_id "repositoryId" as "RepositoryId",
+    branch_name "branchName" as "GitBranchName",
     spec "spec",
     status "status" [pb::ServiceStatus],
     status_message "statusMessage",
@@ -180,8 +187,8 @@ document!(ComponentRecord {
     environment "environmentName",
     created_at "createdAt",
     last_modified_at "lastModifiedAt",
-    description "description",
-    manifest "manifest",
+    description "description" as "Description",
+    manifest "manifest" as "TemplateManifestContents",
     current "current",
     pending "pending",
     rollout "deployment",
@@ -229,7 +236,7 @@ impl Document for ConnectionRecord {
         Self::of(pb::EnvironmentAccountConnection {
             requested_at,
             last_modified_at,
-            ..read_message(shown.into(), place)
+            ..read_checked(shown.into(), place)
         })
     }
 }
@@ -282,14 +289,16 @@ impl Document for DeploymentRecord {
         let completed_at = take_time(&mut shown, "completedAt", &inner);
         let last_modified_at = take_time(&mut shown, "lastModifiedAt", &inner);
         let target_resource_created_at = take_time(&mut shown, "targetResourceCreatedAt", &inner);
+        let view = pb::Deployment {
+            created_at,
+            completed_at,
+            last_modified_at,
+            target_resource_created_at,
+            ..read_message(shown.into(), &inner)
+        };
+        formed(&view.id, "DeploymentId", &inner.member("id"));
         Self {
-            view: Some(pb::Deployment {
-                created_at,
-                completed_at,
-                last_modified_at,
-                target_resource_created_at,
-                ..read_message(shown.into(), &inner)
-            }),
+            view: Some(view),
             target: Field::read(target.0, &target.1),
             action: Numbers::read::<Action>(action.0, &action.1),
             outputs: Field::read(outputs.0, &outputs.1),

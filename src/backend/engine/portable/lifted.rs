@@ -44,7 +44,9 @@ pub fn settle(value: &mut Value, place: &Place<'_>, read: &mut dyn FnMut(&str) -
                 None
             }
             Some(file) => read(file).or_else(|| {
-                place.wrong(format!("names {file}, which is not there or is no text"));
+                place.wrong(format!(
+                    "names {file}, which is not there, is no text, or belongs to something else"
+                ));
                 None
             }),
         };

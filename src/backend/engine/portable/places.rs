@@ -1,7 +1,7 @@
 //! Where each kind of record stands in the folder.
 
 use super::document::Document;
-use super::tree::part;
+use super::names::part;
 use crate::api::pb::TemplateType;
 use crate::backend::engine::account_settings::SettingsRecord;
 use crate::backend::engine::component::ComponentRecord;
@@ -27,6 +27,8 @@ pub trait Placed: Record + Document {
     const NAMED_BY: &'static str = "name";
     /// What the names of its long texts begin with, where it shares a folder with another record.
     const PREFIX: &'static str = "";
+    /// It is of the gateway's own account, with all that it names.
+    const IS_OF_ACCOUNT: bool = true;
 
     fn path(&self) -> String;
 
@@ -75,6 +77,7 @@ impl Placed for RepositoryRecord {
 impl Placed for ConnectionRecord {
     const PLURAL: &'static str = "account-connections";
     const NAMED_BY: &'static str = "id";
+    const IS_OF_ACCOUNT: bool = false;
 
     fn path(&self) -> String {
         format!("account-connections/{}.json", part(self.view().id()))

@@ -3,6 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
+use crate::api::rules::camel_case;
+use crate::error::Violation;
+
 /// Problems that are told; beyond them nobody learns anything new.
 const MOST: usize = 200;
 
@@ -54,6 +57,15 @@ impl Problems {
         (found, self.more.get())
     }
 
+    /// Takes those of `others`, whose fields are called otherwise here.
+    pub fn take(&self, others: Self, named: impl Fn(&str) -> String) {
+        let (found, more) = others.finish();
+        for problem in found {
+            self.add(&problem.file, &named(&problem.field), problem.text);
+        }
+        self.more.set(self.more.get() + more);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
     }
@@ -96,5 +108,17 @@ impl<'a> Place<'a> {
 
     pub fn wrong(&self, text: impl Into<String>) {
         self.problems.add(self.file, &self.field, text);
+    }
+
+    /// Notes where the contract's rules are broken.
+    pub fn violated(&self, violations: Vec<Violation>) {
+        for violation in violations {
+            let place = match violation.field.as_str() {
+                "" => self.clone(),
+                path => self.member(&camel_case(path)),
+            };
+            let text = violation.description;
+            place.wrong(text.trim_start_matches("Member "));
+        }
     }
 }

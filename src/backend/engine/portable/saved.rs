@@ -52,8 +52,24 @@ pub fn read(
     let answers = answers::read(root, settings, problems, told)?;
     let mut saved = records::build(answers, problems);
     bundles::add(&mut saved, bundles, problems)?;
-    saved.holdings.check(problems);
+    let unfit = Problems::default();
+    saved.holdings.check(&unfit);
+    problems.take(unfit, answered);
     saved.remarks.sort();
     saved.remarks.dedup();
     Ok(saved)
+}
+
+/// Where an answer has what stands in a field of a record.
+fn answered(field: &str) -> String {
+    let state = ["current.", "pending."]
+        .iter()
+        .find_map(|state| field.strip_prefix(state));
+    match (state, field.strip_prefix("deployment.last")) {
+        (Some(member), _) => member.to_owned(),
+        (None, Some(rest)) => format!("last{rest}"),
+        (None, None) if field == "deployment.status" => "deploymentStatus".to_owned(),
+        (None, None) if field == "target" => "deployment.targetArn".to_owned(),
+        (None, None) => field.to_owned(),
+    }
 }

@@ -8,7 +8,9 @@ use super::schema::SchemaError;
 
 /// The database file inside the state directory. SQLite keeps `-wal` and `-shm` beside it.
 pub(super) const DATABASE: &str = "proton.db";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
+/// The database with what SQLite keeps beside it.
+pub(super) const DATABASE_FILES: &[&str] = &[DATABASE, "proton.db-wal", "proton.db-shm"];
 /// The database while it is put back from a backup. A gateway does not start beside it.
 pub(super) const DRAFT: &str = "proton.db.draft";
 /// What a restore that was broken off may leave behind.
@@ -40,6 +42,8 @@ pub enum OpenError {
         "the state directory {path} holds {entry}, which is not the gateway's; give --state-dir an empty or a new directory"
     )]
     Foreign { path: PathBuf, entry: String },
+    #[error("the store in {0} is not empty; give --state-dir an empty or a new directory")]
+    Used(PathBuf),
     #[error("there is no store in {0}; give --state-dir the folder of a gateway that has run")]
     Absent(PathBuf),
     #[error("cannot open the database {path}: {cause}")]
@@ -99,9 +103,24 @@ pub(super) fn claim_beside(directory: &Path, left: &[&str]) -> Result<File, Open
         .open(directory.join(LOCK))
         .map_err(unusable)?;
     match lock.try_lock() {
+        // Whoever had it may have removed it meanwhile.
+        Ok(()) if !is_at(&lock, &directory.join(LOCK)).map_err(unusable)? => {
+            Err(OpenError::InUse(directory.to_owned()))
+        }
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
         Err(TryLockError::Error(cause)) => Err(unusable(cause)),
+    }
+}
+
+/// Whether an open file is the one that stands at `path`.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let about = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (about.dev(), about.ino())),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(cause),
     }
 }
 

@@ -104,8 +104,9 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, SchemaError> {
     Ok(connection)
 }
 
-pub(super) fn open_in_memory() -> Result<Connection, SchemaError> {
-    let connection = Connection::open_in_memory()?;
+/// A database that goes with its connection: `:memory:`, or nothing for one that may be in a file.
+pub(super) fn open_passing(name: &str) -> Result<Connection, SchemaError> {
+    let connection = Connection::open(name)?;
     migrate(&connection)?;
     Ok(connection)
 }

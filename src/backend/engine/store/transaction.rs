@@ -285,11 +285,20 @@ impl<'a> Transaction<'a> {
 
     /// Whether nothing was stored yet; secrets of the store itself do not count.
     pub fn is_empty(&self) -> Result<bool> {
-        let sql = "SELECT NOT EXISTS (SELECT 1 FROM record) AND NOT EXISTS (SELECT 1 FROM task)
-                   AND NOT EXISTS (SELECT 1 FROM bundle) AND NOT EXISTS (SELECT 1 FROM ledger)";
-        self.connection
-            .query_row(sql, [], |row| row.get(0))
-            .map_err(|error| fault(&error))
+        let look = |sql: &str| {
+            let there = self.connection.query_row(sql, [], |row| row.get(0));
+            there.map_err(|error| fault(&error))
+        };
+        for table in ["record", "task", "bundle", "ledger"] {
+            let known =
+                format!("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '{table}')");
+            let used = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+            // A store of an earlier version has fewer.
+            if look(&known)? && look(&used)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// How many records have a key that begins with `prefix`.

@@ -1,8 +1,8 @@
 //! Whether records fit together: what one refers to is there, and what is under way will end.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod deployed;
 
-use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Found, Holdings};
 use crate::api::Typed;
@@ -14,8 +14,6 @@ use crate::backend::engine::repository;
 use crate::backend::engine::service_instance;
 use crate::backend::engine::store::Record;
 use crate::backend::engine::template::schema::Schema;
-use crate::backend::engine::template::spec::ServiceSpec;
-use crate::backend::engine::template::yaml;
 
 fn keys<R: Record>(found: &[Found<R>]) -> BTreeSet<String> {
     found.iter().map(|found| found.record.key()).collect()
@@ -57,18 +55,6 @@ impl Holdings {
         for Found { file, record, .. } in &self.environments {
             check.name(file, "name", &record.name);
             check.template(file, TemplateType::Environment, &record.template);
-            for (field, state) in [("current", &record.current), ("pending", &record.pending)] {
-                if let Some(state) = state {
-                    let (major, minor) = (
-                        state.template_major_version(),
-                        state.template_minor_version(),
-                    );
-                    let version = (state.template_name(), major, minor);
-                    check.version(file, field, TemplateType::Environment, version);
-                    let field = format!("{field}.spec");
-                    check.environment_spec(file, &field, state.spec.as_deref());
-                }
-            }
             if let Some(branch) = &record.repository {
                 check.repository(
                     file,
@@ -77,7 +63,7 @@ impl Holdings {
                     branch.name(),
                 );
             }
-            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
+            check.deployed(file, record);
         }
         self.check_services(&check);
         for Found { file, record, .. } in &self.components {
@@ -93,11 +79,22 @@ impl Holdings {
                 let key = service_instance::key(service, instance);
                 check.known(file, "current", &check.instances, &key, "service instance");
             }
-            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
+            check.deployed(file, record);
         }
         for Found { file, record, .. } in &self.deployments {
-            if Target::parse(&record.target).is_none() {
+            let target = Target::parse(&record.target);
+            if target.is_none() {
                 check.wrong(file, "target", "is nothing that is deployed");
+            }
+            let arn = record.view.as_ref().map_or("", pb::Deployment::target_arn);
+            let tail = arn.splitn(6, ':').nth(5);
+            if tail.is_some_and(|tail| Target::parse(tail) != target) {
+                check.wrong(file, "deployment.targetArn", "is not that of `target`");
+            }
+            let under_way = check.under_way.get(&record.target);
+            if !record.ended() && under_way.is_some_and(|id| id != record.id()) {
+                let problem = "is missing, and another deployment of the same target is under way";
+                check.wrong(file, "deployment.completedAt", problem);
             }
             if record
                 .view
@@ -185,6 +182,19 @@ impl Holdings {
         }
     }
 
+    /// Whether a part of a service is being deployed or deleted; when it ends, the service goes on.
+    fn is_deploying(&self, service: &str) -> bool {
+        let instances = self.instances.iter().map(|found| &found.record);
+        let instances = instances.filter(|it| it.service == service);
+        let pipelines = self.pipelines.iter().map(|found| &found.record);
+        let pipelines = pipelines.filter(|it| it.service == service);
+        let mut rollouts = instances
+            .map(|it| &it.rollout)
+            .chain(pipelines.map(|it| &it.rollout))
+            .flatten();
+        rollouts.any(Rollout::busy)
+    }
+
     fn check_services(&self, check: &Check<'_>) {
         for Found { file, record, .. } in &self.services {
             check.name(file, "name", &record.name);
@@ -212,6 +222,10 @@ impl Holdings {
                         "the status says that nothing is under way",
                     );
                 }
+                (true, true) if !self.is_deploying(&record.name) => {
+                    let text = "says that something is under way, and no instance and no pipeline of it is";
+                    check.wrong(file, "status", text);
+                }
                 _ => {}
             }
         }
@@ -231,18 +245,7 @@ impl Holdings {
                 &record.environment,
                 "environment",
             );
-            for (field, state) in [("current", &record.current), ("pending", &record.pending)] {
-                if let Some(state) = state {
-                    let (major, minor) = (
-                        state.template_major_version(),
-                        state.template_minor_version(),
-                    );
-                    let version = (state.template_name(), major, minor);
-                    check.version(file, field, TemplateType::Service, version);
-                    check.service_spec(file, &format!("{field}.spec"), state.spec.as_deref());
-                }
-            }
-            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
+            check.deployed(file, record);
         }
         for Found { file, record, .. } in &self.pipelines {
             check.known(
@@ -252,18 +255,7 @@ impl Holdings {
                 &record.service,
                 "service",
             );
-            for (field, state) in [("current", &record.current), ("pending", &record.pending)] {
-                if let Some(state) = state {
-                    let (major, minor) = (
-                        state.template_major_version(),
-                        state.template_minor_version(),
-                    );
-                    let version = (state.template_name(), major, minor);
-                    check.version(file, field, TemplateType::Service, version);
-                    check.service_spec(file, &format!("{field}.spec"), state.spec.as_deref());
-                }
-            }
-            check.rollout(file, &record.target().tail(), record.rollout.as_ref());
+            check.deployed(file, record);
         }
         for Found { file, record, .. } in &self.service_syncs {
             let view = record.view.clone().unwrap_or_default();
@@ -313,77 +305,8 @@ impl Check<'_> {
         }
     }
 
-    fn version(
-        &self,
-        file: &str,
-        field: &str,
-        kind: TemplateType,
-        (name, major, minor): (&str, &str, &str),
-    ) {
-        let numbers = registry::number(major).zip(registry::number(minor));
-        let there = numbers.is_some_and(|(major, minor)| {
-            let key = registry::version_key(kind, name, major, minor);
-            self.versions.contains(&key)
-        });
-        if !there {
-            let field = format!("{field}.templateMajorVersion");
-            let noun = registry::noun(kind).replace('-', " ");
-            self.wrong(
-                file,
-                &field,
-                format!("there is no {noun} version `{name}:{major}.{minor}`"),
-            );
-        }
-    }
-
     fn repository(&self, file: &str, field: &str, provider: pb::RepositoryProvider, name: &str) {
         let key = repository::key(provider, name);
         self.known(file, field, &self.repositories, &key, "repository");
-    }
-
-    /// A target that is busy has a deployment that will end, and only such a target has.
-    fn rollout(&self, file: &str, target: &str, rollout: Option<&Rollout>) {
-        let Some(rollout) = rollout else {
-            return self.wrong(file, "deployment", "is missing");
-        };
-        if rollout.status == 0 {
-            self.wrong(file, "deployment.status", "is missing");
-        }
-        let under_way = self.under_way.get(target);
-        match (rollout.busy(), under_way) {
-            (true, Some(id)) if Some(id) == rollout.attempted_id.as_ref() => {}
-            (false, None) => {}
-            (true, _) => self.wrong(
-                file,
-                "deployment.lastAttemptedDeploymentId",
-                "must be the deployment that is under way, which is not there",
-            ),
-            (false, Some(id)) => {
-                let problem = format!("says that nothing is under way, but the deployment {id} is");
-                self.wrong(file, "deployment.status", problem);
-            }
-        }
-    }
-
-    fn environment_spec(&self, file: &str, field: &str, text: Option<&str>) {
-        match text.map(yaml::parse) {
-            None | Some(Ok(Value::Object(_))) => {}
-            Some(Ok(_)) => self.wrong(file, field, "is no mapping"),
-            Some(Err(error)) => self.wrong(file, field, format!("is no YAML: {error}")),
-        }
-    }
-
-    fn service_spec(&self, file: &str, field: &str, text: Option<&str>) {
-        let Some(text) = text else {
-            return;
-        };
-        if let Err(error) = ServiceSpec::parse(text, usize::MAX) {
-            for violation in &error.violations {
-                self.wrong(file, field, violation.to_string());
-            }
-            if error.violations.is_empty() {
-                self.wrong(file, field, error.to_string());
-            }
-        }
     }
 }

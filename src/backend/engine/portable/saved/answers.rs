@@ -8,11 +8,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use self::resource::{account, kind_in_list, merge, name, times};
+use self::resource::{kind_in_list, merge, name, times};
 use super::super::problem::{Place, Problems};
-use super::super::tree;
+use super::super::{arns, parse, tree};
 use crate::api::json::{At, FromJson, ToJson, View};
 use crate::api::pb;
+use crate::api::rules::{Check, Rules};
 use crate::backend::engine::context::Settings;
 
 /// Files that are read of one folder.
@@ -111,9 +112,13 @@ pub struct Answers {
 }
 
 impl Known {
+    pub fn place<'a>(&'a self, problems: &'a Problems) -> Place<'a> {
+        Place::whole(&self.file, problems).member(&self.field)
+    }
+
     /// Reads it as a message of the contract; problems are noted, strange members are passed over.
-    pub fn message<M: FromJson + ToJson + Default>(&self, problems: &Problems) -> M {
-        let place = Place::whole(&self.file, problems).member(&self.field);
+    pub fn message<M: FromJson + ToJson + Rules + Default>(&self, problems: &Problems) -> M {
+        let place = self.place(problems);
         let mut good = Map::new();
         // Some messages cannot be read without their lists.
         let lists = self.members.iter().filter(|(_, value)| value.is_array());
@@ -133,7 +138,12 @@ impl Known {
                 Err(error) => place.wrong(error.message),
             }
         }
-        M::from_json(good.into(), &At::root()).unwrap_or_default()
+        let message = M::from_json(good.into(), &At::root()).unwrap_or_default();
+        // A status has been told of, and ARNs are looked at elsewhere.
+        let mut violations = Check::values(&message);
+        violations.retain(|it| !it.field.ends_with("status") && !it.field.ends_with("arn"));
+        place.violated(violations);
+        message
     }
 }
 
@@ -152,18 +162,16 @@ pub fn read(
     let total = files.len() as u64;
     for (index, file) in files.into_iter().enumerate() {
         told(index as u64 + 1, total);
-        let text = match tree::read(&root.join(&file)).map(String::from_utf8) {
-            Ok(Ok(text)) => text,
-            Ok(Err(_)) => {
-                problems.add(&file, "", "is not UTF-8");
-                continue;
-            }
+        let bytes = tree::read(&root.join(&file));
+        let text = bytes.and_then(|bytes| parse::text(bytes).map_err(str::to_owned));
+        let text = match text {
+            Ok(text) => text,
             Err(problem) => {
                 problems.add(&file, "", problem);
                 continue;
             }
         };
-        if text.trim().is_empty() {
+        if text.trim_start_matches('\u{feff}').trim().is_empty() {
             problems.add(
                 &file,
                 "",
@@ -171,10 +179,10 @@ pub fn read(
             );
             continue;
         }
-        match serde_json::from_str(&text) {
-            Ok(Value::Object(members)) => answers.take(&file, members, settings, problems),
-            Ok(_) => problems.add(&file, "", "is no answer of `aws proton`"),
-            Err(error) => problems.add(&file, "", format!("is no JSON: {error}")),
+        match parse::json(&text, &Place::whole(&file, problems)) {
+            Some(Value::Object(members)) => answers.take(&file, members, settings, problems),
+            Some(_) => problems.add(&file, "", "is no answer of `aws proton`"),
+            None => {}
         }
     }
     Ok(answers)
@@ -189,7 +197,9 @@ fn files(root: &Path, problems: &Problems) -> Result<Vec<String>, String> {
         for entry in fs::read_dir(&folder).map_err(wrong)? {
             let entry = entry.map_err(wrong)?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(wrong)?);
-            let json = path.extension().is_some_and(|ending| ending == "json");
+            let json = path
+                .extension()
+                .is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
             let inner = path.strip_prefix(root).unwrap_or(&path);
             let inner = inner.to_string_lossy().into_owned();
             if kind.is_dir() {
@@ -277,6 +287,10 @@ impl Answers {
     ) {
         let place = Place::whole(file, problems).member(field);
         times(&mut value, &place);
+        // A connection may be of the other account.
+        if kind != Kind::Connection {
+            arns::check(&value, settings, &place);
+        }
         let Value::Object(mut members) = value else {
             return place.wrong("must be an object");
         };
@@ -290,10 +304,6 @@ impl Answers {
         let Some(name) = name(kind, &members, &place) else {
             return;
         };
-        // A connection may be of the other account.
-        if !matches!(kind, Kind::Connection | Kind::Settings) {
-            account(&members, settings, &place);
-        }
         let found = Known {
             file: file.to_owned(),
             field: field.to_owned(),
@@ -339,7 +349,7 @@ pub fn owner<'a>(file: &str, prefix: &str, owners: &'a [String]) -> Option<&'a s
         };
         text.chars().map(dash).collect()
     };
-    let stem = plain(file.trim_end_matches(".json"));
+    let stem = plain(&Path::new(file).with_extension("").to_string_lossy());
     let (_, rest) = stem.rsplit_once(prefix)?;
     let rest = rest.trim_start_matches('-');
     let mut matching = owners.iter().filter(|owner| plain(owner) == rest);

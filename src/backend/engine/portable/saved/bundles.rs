@@ -134,15 +134,7 @@ fn take(
     record
         .schema
         .get_or_insert_with(|| checked.schema_text.clone());
-    record.rendering = checked
-        .infrastructure
-        .as_ref()
-        .or(checked.instance_infrastructure.as_ref())
-        .map(|part| part.rendering_engine().to_owned());
-    record.pipeline_rendering = checked
-        .pipeline_infrastructure
-        .as_ref()
-        .map(|part| part.rendering_engine().to_owned());
+    [record.rendering, record.pipeline_rendering] = checked.renderings();
     record.bundle = digest_of(bytes);
     bundles.insert(record.bundle.clone(), Packed::Bytes(bytes.to_owned()));
 }

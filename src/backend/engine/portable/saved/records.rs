@@ -12,8 +12,8 @@ use super::Saved;
 use super::answers::{Answers, Kind};
 use crate::api::pb::{DeploymentStatus, ServiceStatus, TemplateType};
 use crate::backend::engine::portable::holdings::Found;
-use crate::backend::engine::portable::problem::Problems;
-use crate::backend::engine::provision::Rollout;
+use crate::backend::engine::portable::problem::{Place, Problems};
+use crate::backend::engine::provision::{Rollout, Target};
 use crate::backend::engine::registry;
 
 /// What a deployment says that was under way when it was saved.
@@ -32,6 +32,8 @@ pub fn build(answers: Answers, problems: &Problems) -> Saved {
         saved,
         problems,
         versions: BTreeMap::new(),
+        nameless: BTreeMap::new(),
+        left_out: Vec::new(),
     };
     let known = answers.known;
     let of = |kind: Kind| {
@@ -81,6 +83,20 @@ struct Builder<'a> {
     problems: &'a Problems,
     /// Versions that something refers to, with the file that does.
     versions: BTreeMap<Number, String>,
+    /// Who has outputs or tags already, with the file that says so.
+    nameless: BTreeMap<String, String>,
+    /// What was saved, but is not taken over.
+    left_out: Vec<Target>,
+}
+
+/// Whether something is there: lists do not always say when it was deployed.
+fn is_deployed(rollout: &Rollout) -> bool {
+    rollout.succeeded_at.is_some() || rollout.status() == DeploymentStatus::Succeeded
+}
+
+/// Whether something is there no more, and why it is left out then.
+fn was_deleted(status: DeploymentStatus) -> Option<&'static str> {
+    (status == DeploymentStatus::DeleteComplete).then_some("it was deleted")
 }
 
 /// How a deployment counts that was under way.
@@ -113,31 +129,36 @@ impl Builder<'_> {
         self.saved.remark(subject, text);
     }
 
-    /// Notes that a version must be there.
+    /// Notes that a version must be there, if there is one: what was never deployed has none.
     fn refers(
         &mut self,
-        file: &str,
+        place: &Place<'_>,
         kind: TemplateType,
         name: &str,
-        major: &str,
-        minor: &str,
+        (major, minor): (&str, &str),
     ) -> bool {
         match (registry::number(major), registry::number(minor)) {
             (Some(major), Some(minor)) if major.max(minor) > MOST_NUMBER => {
-                let text =
-                    format!("{name}:{major}.{minor} has a number that is more than 4294967295");
-                self.problems.add(file, "", text);
+                place.wrong(format!(
+                    "{name}:{major}.{minor} has a number that is more than 4294967295"
+                ));
                 false
             }
             (Some(major), Some(minor)) if !name.is_empty() => {
                 let number = (kind, name.to_owned(), major, minor);
                 self.versions
                     .entry(number)
-                    .or_insert_with(|| file.to_owned());
+                    .or_insert_with(|| place.file.to_owned());
                 true
             }
             _ => false,
         }
+    }
+
+    /// Says why something is not taken over; nor is what was saved of it elsewhere.
+    fn leave_out(&mut self, target: Target, why: &str) {
+        self.remark(target.tail(), format!("is left out: {why}"));
+        self.left_out.push(target);
     }
 
     /// A rollout whose deployment has ended, whatever was saved of it.

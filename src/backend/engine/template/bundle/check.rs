@@ -65,6 +65,18 @@ impl fmt::Debug for Checked {
     }
 }
 
+impl Checked {
+    /// The engines that render what is deployed, and its pipeline, where there are such parts.
+    pub fn renderings(&self) -> [Option<String>; 2] {
+        let own = self.infrastructure.as_ref();
+        let parts = [
+            own.or(self.instance_infrastructure.as_ref()),
+            self.pipeline_infrastructure.as_ref(),
+        ];
+        parts.map(|part| part.map(|part| part.rendering_engine().to_owned()))
+    }
+}
+
 impl Bundle {
     /// Checks the bundle for use by a template of the given kind.
     pub fn check(&self, kind: TemplateKind) -> Result<Checked, BundleError> {

@@ -4,7 +4,7 @@ use prost_types::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Kind, Known};
-use crate::backend::engine::context::Settings;
+use crate::backend::engine::portable::document::{IMPOSSIBLE, is_possible};
 use crate::backend::engine::portable::problem::Place;
 
 /// Lists of both kinds of templates, and of their versions, are called the same.
@@ -54,23 +54,6 @@ pub(super) fn name(kind: Kind, members: &Map<String, Value>, place: &Place<'_>) 
     Some(whole.join("/"))
 }
 
-/// Notes an ARN that this gateway would write otherwise.
-pub(super) fn account(members: &Map<String, Value>, settings: &Settings, place: &Place<'_>) {
-    let Some(arn) = members.get("arn").and_then(Value::as_str) else {
-        return;
-    };
-    let parts: Vec<_> = arn.splitn(6, ':').collect();
-    let [_, _, _, region, account, _] = parts.as_slice() else {
-        return place.member("arn").wrong("is no ARN");
-    };
-    if *region != settings.region || *account != settings.account_id {
-        place.member("arn").wrong(format!(
-            "is of another account or region than the gateway's; give --account-id {account} \
-             --region {region}"
-        ));
-    }
-}
-
 /// Takes what another answer says of the same resource.
 pub(super) fn merge(known: &mut Known, mut found: Known, place: &Place<'_>) {
     // What two answers cannot differ in, if they are about the same resource.
@@ -111,6 +94,7 @@ pub(super) fn merge(known: &mut Known, mut found: Known, place: &Place<'_>) {
 }
 
 /// Times as the codec reads them: the command line prints them in ISO 8601, or as numbers.
+#[allow(clippy::cast_possible_truncation)]
 pub(super) fn times(value: &mut Value, place: &Place<'_>) {
     match value {
         Value::Object(members) => {
@@ -119,8 +103,19 @@ pub(super) fn times(value: &mut Value, place: &Place<'_>) {
                 match member {
                     Value::String(text) if name.ends_with("At") => {
                         match text.parse::<Timestamp>() {
-                            Ok(time) => *member = seconds(time).into(),
+                            Ok(time) if is_possible(&time) => *member = seconds(time).into(),
+                            Ok(_) => inner.wrong(IMPOSSIBLE),
                             Err(_) => inner.wrong("must be a time in ISO 8601, or in seconds"),
+                        }
+                    }
+                    Value::Number(seconds) if name.ends_with("At") => {
+                        let seconds = seconds.as_f64().map(|seconds| Timestamp {
+                            // Saturates.
+                            seconds: seconds.floor() as i64,
+                            nanos: 0,
+                        });
+                        if !seconds.is_some_and(|time| is_possible(&time)) {
+                            inner.wrong(IMPOSSIBLE);
                         }
                     }
                     _ => times(member, &inner),

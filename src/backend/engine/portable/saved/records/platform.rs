@@ -1,7 +1,7 @@
 //! Environments, components and deployments.
 
 use super::super::answers::Known;
-use super::{Builder, CUT_OFF, ended, found};
+use super::{Builder, CUT_OFF, ended, found, is_deployed, was_deleted};
 use crate::api::pb::{self, DeploymentStatus, Provisioning, TemplateType};
 use crate::backend::engine::component::ComponentRecord;
 use crate::backend::engine::deployment::{Action, DeploymentRecord};
@@ -13,13 +13,16 @@ impl Builder<'_> {
     pub(super) fn environment(&mut self, known: &Known) {
         let view: pb::Environment = known.message(self.problems);
         let name = view.name().to_owned();
-        let tail = Target::Environment(name.clone()).tail();
+        let target = Target::Environment(name.clone());
+        let tail = target.tail();
+        if let Some(why) = was_deleted(view.deployment_status()) {
+            return self.leave_out(target, why);
+        }
         let versioned = self.refers(
-            &known.file,
+            &known.place(self.problems),
             TemplateType::Environment,
             view.template_name(),
-            view.template_major_version(),
-            view.template_minor_version(),
+            (view.template_major_version(), view.template_minor_version()),
         );
         let state = pb::EnvironmentState {
             spec: view.spec.clone(),
@@ -27,16 +30,6 @@ impl Builder<'_> {
             template_major_version: view.template_major_version.clone(),
             template_minor_version: view.template_minor_version.clone(),
         };
-        let deployed = view.spec.is_some() || view.last_deployment_succeeded_at.is_some();
-        if deployed && view.spec.is_none() {
-            self.remark(
-                &tail,
-                "its spec was not saved (get-environment); an update has to give one",
-            );
-        }
-        if let Some(branch) = &view.provisioning_repository {
-            self.needs_repository(&known.file, branch.provider(), branch.name());
-        }
         let rollout = Rollout {
             status: view.deployment_status,
             message: view.deployment_status_message.clone(),
@@ -46,6 +39,16 @@ impl Builder<'_> {
             succeeded_at: view.last_deployment_succeeded_at,
             outputs: Vec::new(),
         };
+        let deployed = view.spec.is_some() || is_deployed(&rollout);
+        if deployed && view.spec.is_none() {
+            self.remark(
+                &tail,
+                "its spec was not saved (get-environment); an update has to give one",
+            );
+        }
+        if let Some(branch) = &view.provisioning_repository {
+            self.needs_repository(&known.file, branch.provider(), branch.name());
+        }
         let record = EnvironmentRecord {
             created_at: view.created_at,
             template: view.template_name().to_owned(),
@@ -56,7 +59,7 @@ impl Builder<'_> {
             connection: view.environment_account_connection_id.clone(),
             account: view.environment_account_id.clone(),
             customer_managed: view.provisioning() == Provisioning::CustomerManaged,
-            current: (versioned && deployed).then(|| state.clone()),
+            current: deployed.then(|| state.clone()),
             pending: (versioned && !deployed).then_some(state),
             rollout: self.rollout(&tail, rollout),
             repository: view.provisioning_repository,
@@ -72,18 +75,19 @@ impl Builder<'_> {
 
     pub(super) fn component(&mut self, known: &Known) {
         let view: pb::Component = known.message(self.problems);
-        let tail = Target::Component(view.name().to_owned()).tail();
+        let target = Target::Component(view.name().to_owned());
+        let tail = target.tail();
+        if let Some(why) = was_deleted(view.deployment_status()) {
+            return self.leave_out(target, why);
+        }
         let holdings = &self.saved.holdings;
         if !holdings
             .environments
             .iter()
             .any(|it| it.record.name == view.environment_name())
         {
-            let problem = format!(
-                "is left out: its environment {} was not saved",
-                view.environment_name()
-            );
-            return self.remark(tail, problem);
+            let why = format!("its environment {} was not saved", view.environment_name());
+            return self.leave_out(target, &why);
         }
         let attached = view
             .service_name
@@ -111,7 +115,6 @@ impl Builder<'_> {
             service_spec: view.service_spec.filter(|_| there),
             template_file: None,
         };
-        let deployed = view.last_deployment_succeeded_at.is_some();
         let rollout = Rollout {
             status: view.deployment_status,
             message: view.deployment_status_message,
@@ -121,6 +124,7 @@ impl Builder<'_> {
             succeeded_at: view.last_deployment_succeeded_at,
             outputs: Vec::new(),
         };
+        let deployed = is_deployed(&rollout);
         let record = ComponentRecord {
             name: view.name.unwrap_or_default(),
             environment: view.environment_name.unwrap_or_default(),

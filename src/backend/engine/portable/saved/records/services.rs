@@ -1,7 +1,7 @@
 //! Services with their instances and pipelines.
 
 use super::super::answers::Known;
-use super::{Builder, CUT_OFF, found, settled};
+use super::{Builder, CUT_OFF, found, is_deployed, settled, was_deleted};
 use crate::api::pb::{self, ServiceStatus, TemplateType};
 use crate::backend::engine::provision::{Rollout, Target};
 use crate::backend::engine::registry;
@@ -36,7 +36,7 @@ impl Builder<'_> {
             self.remark(record.tail(), "its pipeline was not saved; it has none");
         }
         if let Some(pipeline) = view.pipeline {
-            self.pipeline(&known.file, &record, pipeline);
+            self.pipeline(known, &record, pipeline);
         }
         self.saved
             .holdings
@@ -46,16 +46,19 @@ impl Builder<'_> {
 
     pub(super) fn pipeline(
         &mut self,
-        file: &str,
+        known: &Known,
         service: &ServiceRecord,
         view: pb::ServicePipeline,
     ) {
         let target = Target::Pipeline {
             service: service.name.clone(),
         };
-        let (major, minor) = (view.template_major_version(), view.template_minor_version());
-        let versioned = self.refers(file, TemplateType::Service, &service.template, major, minor);
-        let deployed = view.spec.is_some() || view.last_deployment_succeeded_at.is_some();
+        if let Some(why) = was_deleted(view.deployment_status()) {
+            return self.leave_out(target, why);
+        }
+        let version = (view.template_major_version(), view.template_minor_version());
+        let place = known.place(self.problems).member("pipeline");
+        let versioned = self.refers(&place, TemplateType::Service, &service.template, version);
         let state = pb::ServicePipelineState {
             spec: view.spec.clone().or_else(|| service.spec.clone()),
             template_name: Some(service.template.clone()),
@@ -71,35 +74,42 @@ impl Builder<'_> {
             succeeded_at: view.last_deployment_succeeded_at,
             outputs: Vec::new(),
         };
+        let deployed = view.spec.is_some() || is_deployed(&rollout);
         let record = PipelineRecord {
             service: service.name.clone(),
             template: service.template.clone(),
             created_at: view.created_at,
-            current: (versioned && deployed).then(|| state.clone()),
+            current: deployed.then(|| state.clone()),
             pending: (versioned && !deployed).then_some(state),
             rollout: self.rollout(&target.tail(), rollout),
         };
-        self.saved.holdings.pipelines.push(found(file, record));
+        self.saved
+            .holdings
+            .pipelines
+            .push(found(&known.file, record));
     }
 
     pub(super) fn instance(&mut self, known: &Known) {
         let view: pb::ServiceInstance = known.message(self.problems);
         let (service, name) = (view.service_name().to_owned(), view.name().to_owned());
-        let tail = Target::Instance {
+        let target = Target::Instance {
             service: service.clone(),
             name: name.clone(),
+        };
+        let tail = target.tail();
+        if let Some(why) = was_deleted(view.deployment_status()) {
+            return self.leave_out(target, why);
         }
-        .tail();
         let environments = &self.saved.holdings.environments;
         if !environments
             .iter()
             .any(|known| known.record.name == view.environment_name())
         {
-            let problem = format!(
-                "is left out: its environment {} was not saved (get-environment, list-environments)",
+            let why = format!(
+                "its environment {} was not saved (get-environment, list-environments)",
                 view.environment_name()
             );
-            return self.remark(tail, problem);
+            return self.leave_out(target, &why);
         }
         self.needs_service(known, &view);
         let services = &self.saved.holdings.services;
@@ -109,15 +119,10 @@ impl Builder<'_> {
         if spec.is_none() {
             self.remark(&tail, "its spec was not saved (get-service-instance, get-service); an update has to give one");
         }
-        let (major, minor) = (view.template_major_version(), view.template_minor_version());
-        let versioned = self.refers(
-            &known.file,
-            TemplateType::Service,
-            view.template_name(),
-            major,
-            minor,
-        );
-        let deployed = view.spec.is_some() || view.last_deployment_succeeded_at.is_some();
+        let version = (view.template_major_version(), view.template_minor_version());
+        let place = known.place(self.problems);
+        let versioned = self.refers(&place, TemplateType::Service, view.template_name(), version);
+        let given = view.spec.is_some();
         let state = pb::ServiceInstanceState {
             spec,
             template_name: view.template_name.clone(),
@@ -134,13 +139,14 @@ impl Builder<'_> {
             succeeded_at: view.last_deployment_succeeded_at,
             outputs: Vec::new(),
         };
+        let deployed = given || is_deployed(&rollout);
         let record = InstanceRecord {
             service,
             name,
             environment: view.environment_name.unwrap_or_default(),
             template: view.template_name.unwrap_or_default(),
             created_at: view.created_at,
-            current: (versioned && deployed).then(|| state.clone()),
+            current: deployed.then(|| state.clone()),
             pending: (versioned && !deployed).then_some(state),
             rollout: self.rollout(&tail, rollout),
             last_client_request_token: None,

@@ -55,7 +55,8 @@ impl Builder<'_> {
         record: TemplateRecord,
     ) {
         if let Some((major, minor)) = recommended.and_then(|number| number.split_once('.')) {
-            self.refers(&known.file, record.kind(), &record.name, major, minor);
+            let place = known.place(self.problems).member("recommendedVersion");
+            self.refers(&place, record.kind(), &record.name, (major, minor));
         }
         self.saved
             .holdings
