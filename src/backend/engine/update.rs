@@ -18,7 +18,7 @@ pub enum Mode {
         major: Option<String>,
         minor: Option<String>,
     },
-    /// A higher major: the named one, else the recommended one.
+    /// A higher major that is named, else the recommended version, which may be of the same major.
     Major {
         major: Option<String>,
         minor: Option<String>,
@@ -102,22 +102,24 @@ impl Mode {
                 major: named,
                 minor: wanted,
             } => {
-                let recommended = registry::template(tx, kind, template)?
-                    .recommended()
-                    .map(|(major, _)| major.to_string());
-                let higher = |other: &str| registry::number(other) > registry::number(major);
-                match named.clone().or(recommended).filter(|other| higher(other)) {
-                    Some(next) => {
-                        registry::deployable(tx, cx, kind, template, &next, wanted.as_deref())
+                let current = registry::number(major);
+                let refused = |problem| {
+                    let problem = format!("{problem} the current one, {major}");
+                    Err(Error::invalid_field("template_major_version", problem))
+                };
+                let next = match named {
+                    Some(named) if registry::number(named) > current => named.clone(),
+                    Some(_) => {
+                        return refused(
+                            "for the deployment type MAJOR_VERSION must be left out, or higher than",
+                        );
                     }
-                    None => Err(Error::invalid_field(
-                        "template_major_version",
-                        format!(
-                            "there is no recommended major version above the current one, {major}; \
-                             name a higher one, or use MINOR_VERSION"
-                        ),
-                    )),
-                }
+                    None => match registry::template(tx, kind, template)?.recommended() {
+                        Some((next, _)) if Some(next) >= current => next.to_string(),
+                        _ => return refused("name a higher one: none is recommended from"),
+                    },
+                };
+                registry::deployable(tx, cx, kind, template, &next, wanted.as_deref())
             }
         }
     }

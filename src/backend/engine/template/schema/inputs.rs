@@ -79,6 +79,10 @@ impl Inputs {
         self.open
     }
 
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.open || self.declared.iter().any(|declared| declared == name)
+    }
+
     pub(super) fn properties(&self) -> Vec<(&str, &Value)> {
         let mut found = Vec::new();
         collect_properties(&self.tree, &mut found);
@@ -99,7 +103,7 @@ impl Inputs {
         let mut violations: Vec<Violation> = match values {
             Value::Object(given) if !self.open => given
                 .keys()
-                .filter(|name| !self.declared.contains(name))
+                .filter(|name| !self.knows(name))
                 .map(|name| self.unknown(name))
                 .collect(),
             _ => Vec::new(),
