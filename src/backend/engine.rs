@@ -578,7 +578,9 @@ mod tests {
     /// Keeps all registrations from being examined.
     fn occupied(engine: &Engine) {
         for id in [-1, -2] {
-            engine.examinations.start(id, &id.to_string(), std::future::pending());
+            engine
+                .examinations
+                .start(id, &id.to_string(), std::future::pending());
         }
     }
 

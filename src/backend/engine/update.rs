@@ -103,20 +103,24 @@ impl Mode {
                 minor: wanted,
             } => {
                 let current = registry::number(major);
-                let refused = |problem| {
-                    let problem = format!("{problem} the current one, {major}");
-                    Err(Error::invalid_field("template_major_version", problem))
-                };
+                let refused =
+                    |problem| Err(Error::invalid_field("template_major_version", problem));
                 let next = match named {
                     Some(named) if registry::number(named) > current => named.clone(),
                     Some(_) => {
-                        return refused(
-                            "for the deployment type MAJOR_VERSION must be left out, or higher than",
-                        );
+                        return refused(format!(
+                            "must be higher than the current one, {major}, for the deployment type \
+                             MAJOR_VERSION"
+                        ));
                     }
                     None => match registry::template(tx, kind, template)?.recommended() {
                         Some((next, _)) if Some(next) >= current => next.to_string(),
-                        _ => return refused("name a higher one: none is recommended from"),
+                        _ => {
+                            return refused(format!(
+                                "is required: no version is recommended from the current one, \
+                                 {major}, upwards"
+                            ));
+                        }
                     },
                 };
                 registry::deployable(tx, cx, kind, template, &next, wanted.as_deref())
