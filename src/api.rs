@@ -42,6 +42,11 @@ pub mod health {
     tonic::include_proto!("grpc.health.v1");
 }
 
+/// A text that names fields of requests as the contract does, in the spelling of AWS's wire.
+pub fn in_wire_spelling(text: &str) -> String {
+    rules::in_camel_case(text, generated_rules::FIELDS)
+}
+
 /// The encoded descriptors, options included: what reflection serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

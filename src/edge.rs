@@ -36,7 +36,8 @@ static NAMED: HeaderName = HeaderName::from_static(REQUEST_ID);
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// How long a call may take whose caller set no deadline.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
-/// The largest request that is read. The largest that the model allows is well below.
+/// The largest message that is read at the gRPC door. The largest that the model allows is well
+/// below.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// The longest request id that is taken over from a caller.
 const MAX_REQUEST_ID: usize = 128;

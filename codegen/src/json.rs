@@ -88,6 +88,14 @@ fn structure(out: &mut String, message: &Message) {
             _ if field.required && field.presence == Presence::List => {
                 writeln!(out, "            {name}: fields.require({wire:?})?,")
             }
+            // gRPC cannot tell an empty list from an absent one.
+            _ if field.min_items > 0 && field.presence == Presence::List => {
+                let least = field.min_items;
+                writeln!(
+                    out,
+                    "            {name}: fields.take_list({wire:?}, {least})?,"
+                )
+            }
             _ => writeln!(out, "            {name}: fields.take({wire:?})?,"),
         };
     }

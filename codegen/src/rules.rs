@@ -7,6 +7,7 @@ use crate::contract::{Contract, Field, Format, Kind, Message, Presence};
 pub fn emit(contract: &Contract) -> String {
     let mut out = String::new();
     formats(&mut out, &contract.formats);
+    fields(&mut out, contract);
     for message in contract.messages.iter().filter(|m| m.in_requests || !m.top) {
         match &message.union {
             Some(oneof) => union(&mut out, message, oneof),
@@ -32,6 +33,22 @@ fn formats(out: &mut String, formats: &[Format]) {
         );
     }
     out.push_str("];\n\n");
+}
+
+/// The names of all fields of requests that are spelled otherwise on AWS's wire.
+fn fields(out: &mut String, contract: &Contract) {
+    let messages = contract.messages.iter().filter(|m| m.in_requests);
+    let mut names: Vec<_> = messages
+        .flat_map(|message| &message.fields)
+        .filter(|field| field.name != field.wire && field.name.contains('_'))
+        .map(|field| field.plain())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let _ = writeln!(
+        out,
+        "/// Sorted.\npub static FIELDS: &[&str] = &{names:?};\n"
+    );
 }
 
 /// The model's patterns follow ECMA 262, where `\d` and `\w` are ASCII; the regex crate's are not.

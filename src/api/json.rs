@@ -168,6 +168,22 @@ impl<'a> Fields<'a> {
         T::from_field(value, &self.at.member(name))
     }
 
+    /// A list that has so many items at least, if it is there.
+    pub fn take_list<T>(&mut self, name: &str, least: usize) -> Result<Vec<T>>
+    where
+        Vec<T>: FieldValue,
+    {
+        match self.members.get(name).and_then(Value::as_array) {
+            Some(items) if items.len() < least => {
+                let at = self.at.member(name).to_string();
+                Err(super::rules::violated(vec![super::rules::too_few(
+                    at, least,
+                )]))
+            }
+            _ => self.take(name),
+        }
+    }
+
     /// A list that must be there, although it may be empty.
     pub fn require<T: FieldValue>(&mut self, name: &str) -> Result<T> {
         match self.members.get(name) {

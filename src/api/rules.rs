@@ -108,11 +108,8 @@ impl Check {
     fn items(&mut self, rule: &Rule, count: usize) {
         let required = rule.required && !self.partial;
         if (count > 0 || required) && count < rule.min_items {
-            let least = rule.min_items;
-            self.report(
-                rule.name,
-                format!("Member must have length greater than or equal to {least}"),
-            );
+            let few = too_few(rule.name, rule.min_items);
+            self.report(rule.name, few.description);
         }
         if rule.max_items > 0 && count > rule.max_items {
             let most = rule.max_items;
@@ -255,6 +252,14 @@ pub fn missing(field: impl Into<String>) -> Violation {
     Violation::new(field, "Member must not be null")
 }
 
+/// The violation of a list that has fewer items than it must have.
+pub fn too_few(field: impl Into<String>, least: usize) -> Violation {
+    Violation::new(
+        field,
+        format!("Member must have length greater than or equal to {least}"),
+    )
+}
+
 /// One error for all violations, with a text in the form that AWS's services use.
 pub fn violated(violations: Vec<Violation>) -> Error {
     let count = violations.len();
@@ -264,7 +269,8 @@ pub fn violated(violations: Vec<Violation>) -> Error {
         .map(|violation| {
             format!(
                 "Value at '{}' failed to satisfy constraint: {}",
-                camel_case(&violation.field),
+                // A list that may be absent is a message in the contract alone.
+                camel_case(&violation.field).replace(".values[", "["),
                 violation.description
             )
         })
@@ -292,6 +298,29 @@ pub fn camel_case(path: &str) -> String {
     out
 }
 
+/// A text that names `fields`, in the spelling of AWS's wire. What stands in backticks or in a path
+/// is a name of the caller's.
+pub fn in_camel_case(text: &str, fields: &[&str]) -> String {
+    let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let mut out = String::with_capacity(text.len());
+    let (mut rest, mut quoted) = (text, false);
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| is_part(c) != is_part(first));
+        let (token, after) = rest.split_at(end.unwrap_or(rest.len()));
+        let is_name = !quoted
+            && fields.binary_search(&token).is_ok()
+            && !out.ends_with(['/', '-'])
+            && !after.starts_with(['/', '-']);
+        match is_name {
+            true => out.push_str(&camel_case(token)),
+            false => out.push_str(token),
+        }
+        quoted ^= token.matches('`').count() % 2 == 1;
+        rest = after;
+    }
+    out
+}
+
 impl Format {
     /// The format that the contract calls `name`.
     pub fn of(name: &str) -> Option<&'static Self> {
@@ -310,5 +339,33 @@ impl Format {
     fn matches(&self, value: &str) -> bool {
         let regex = self.compiled.get_or_init(|| Regex::new(self.regex).ok());
         regex.as_ref().is_some_and(|regex| regex.is_match(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_named_as_on_the_wire_and_names_of_the_callers_own_are_left() {
+        let fields = ["service_name", "template_name"];
+        for (text, expected) in [
+            ("template_name: is required", "templateName: is required"),
+            (
+                "filters[0].template_name is required together with service_name",
+                "filters[0].templateName is required together with serviceName",
+            ),
+            (
+                "`spec.service_name` must be a name; service_name is not",
+                "`spec.service_name` must be a name; serviceName is not",
+            ),
+            (
+                "service/service_name is a-template_name",
+                "service/service_name is a-template_name",
+            ),
+            ("my_template_name ünknown", "my_template_name ünknown"),
+        ] {
+            assert_eq!(in_camel_case(text, &fields), expected);
+        }
     }
 }

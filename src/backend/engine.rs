@@ -394,13 +394,14 @@ impl Engine {
         let (id, engine) = (stored.id, self.clone());
         match Task::decode(&stored.body) {
             Ok(Task::Register(key)) => {
+                let major = registry::major_of(&key).to_owned();
                 let registration = async move {
                     let outcome = engine.register(id, key).await;
                     if let Err(error) = engine.ended(id, outcome).await {
                         tracing::error!(cause = %error, task = id, "a failed task stays due");
                     }
                 };
-                self.examinations.start(id, registration);
+                self.examinations.start(id, &major, registration);
             }
             decoded => {
                 let outcome = match decoded {
@@ -446,10 +447,13 @@ impl Engine {
         };
         let outcome = Arc::new(outcome);
         loop {
-            let of = key.clone();
+            let (of, good) = (key.clone(), outcome.is_ok());
             let previous = self
                 .store
-                .read(move |tx| registration::predecessor(tx, &of))
+                .read(move |tx| match good {
+                    true => registration::predecessor(tx, &of),
+                    false => Ok(None),
+                })
                 .await?;
             let (schemas, examined, judged_by) = (
                 Arc::clone(&self.schemas),
@@ -574,7 +578,9 @@ mod tests {
     /// Keeps all registrations from being examined.
     fn occupied(engine: &Engine) {
         for id in [-1, -2] {
-            engine.examinations.start(id, std::future::pending());
+            engine
+                .examinations
+                .start(id, &id.to_string(), std::future::pending());
         }
     }
 

@@ -5,6 +5,7 @@
 //! Without authentication signatures are not looked at, which is why the door then opens on loopback
 //! only.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
@@ -17,7 +18,7 @@ use serde_json::Value;
 use tower::Service;
 
 use super::budget::{self, Share};
-use super::{Arrival, MAX_REQUEST_BYTES, status};
+use super::{Arrival, status};
 use crate::api::{self, Operation};
 use crate::auth::{self, Authenticator, Identified};
 use crate::cache::demand::Served;
@@ -34,6 +35,9 @@ const TARGET: &str = "AwsProton20200720.";
 const NAMESPACE: &str = "com.amazonaws.proton.v20200720#";
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 const REQUEST_ID: &str = "x-amzn-requestid";
+/// The largest request that is read. What the model allows is below, even where each character is
+/// one of two UTF-16 units that are both escaped, in 12 bytes.
+const MAX_REQUEST_BYTES: usize = 2 << 20;
 /// The longest text of an exception.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Tells another gateway, whose upstream we are, what AWS's code alone does not say.
@@ -323,9 +327,14 @@ fn failure(error: &Error, request_id: &str) -> Response<Full<Bytes>> {
     let id = upstream
         .and_then(|upstream| upstream.request_id.as_deref())
         .unwrap_or(request_id);
+    let text = status::message(error);
+    let text = match (&*error.kind, upstream) {
+        (ErrorKind::Invalid { .. }, None) => Cow::Owned(api::in_wire_spelling(text)),
+        _ => Cow::Borrowed(text),
+    };
     let body = serde_json::json!({
         "__type": format!("{NAMESPACE}{exception}"),
-        "message": status::cut(status::message(error), MAX_MESSAGE_BYTES),
+        "message": status::cut(&text, MAX_MESSAGE_BYTES),
     });
     let mut response = respond(code, &body, id);
     let headers = response.headers_mut();

@@ -10,8 +10,8 @@
 //! keeps no one out who is known at once.
 //!
 //! With 64 MiB and 16 KiB for each request there are at most 4096 requests at the same time, or
-//! 63 that have sent a whole mebibyte. A body is held up to three times for a moment (as it came,
-//! in one piece, as a message), so that all requests together stay below 256 MiB.
+//! 31 that have sent the two mebibytes that are read at most. A body is held up to three times for
+//! a moment (as it came, in one piece, as a message), so that all requests together stay below 256 MiB.
 
 use std::collections::HashMap;
 use std::pin::{Pin, pin};

@@ -3,6 +3,7 @@
 use proton_gateway::api::pb;
 
 use crate::platform_fixtures::*;
+use crate::service_fixtures;
 
 crate::conformance! {
     async fn a_token_does_not_return_a_later_version_of_the_same_number(world) {
@@ -81,6 +82,42 @@ crate::conformance! {
         world.ok(request()).await;
         let second = world.ok(request()).await.environment_template_version.unwrap();
         assert_eq!(second.major_version(), "2");
+    }
+
+    /// API Reference: the last client request token received.
+    async fn the_last_token_is_shown_until_another_is_received(world) {
+        service_fixtures::attached(world).await;
+        for (token, shown) in [(Some("t-1"), "t-1"), (None, "t-1"), (Some(""), "t-1"), (Some("t-2"), "t-2")] {
+            let client_token = token.map(str::to_owned);
+            world.ok(pb::UpdateServiceInstanceRequest {
+                client_token: client_token.clone(),
+                ..service_fixtures::update_instance("batch", "eu", None)
+            }).await;
+            world.step().await;
+            let instance = service_fixtures::instance(world, "batch", "eu").await;
+            assert_eq!(instance.last_client_request_token(), shown, "{token:?}");
+            world.ok(pb::UpdateComponentRequest {
+                client_token,
+                ..service_fixtures::update_component("cache")
+            }).await;
+            world.step().await;
+            let component = service_fixtures::component(world, "cache").await;
+            assert_eq!(component.last_client_request_token(), shown, "{token:?}");
+        }
+    }
+
+    async fn an_empty_token_is_not_shown(world) {
+        service_fixtures::batch(world).await;
+        let created = world.ok(pb::CreateServiceInstanceRequest {
+            client_token: some(""),
+            ..service_fixtures::add_instance("us")
+        }).await;
+        assert_eq!(created.service_instance.unwrap().last_client_request_token, None);
+        let created = world.ok(pb::CreateComponentRequest {
+            client_token: some(""),
+            ..service_fixtures::create_component("cache")
+        }).await;
+        assert_eq!(created.component.unwrap().last_client_request_token, None);
     }
 
     async fn tokens_are_short_and_printable(world) {

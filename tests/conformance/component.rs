@@ -110,11 +110,18 @@ conformance! {
         let terraform = MANIFEST
             .replace("jinja", "hcl")
             .replace("cloudformation", "terraform");
-        let request = pb::CreateComponentRequest {
-            manifest: terraform,
+        let request = |environment: &str| pb::CreateComponentRequest {
+            manifest: terraform.clone(),
+            environment_name: Some(environment.to_owned()),
             ..create_component("cache")
         };
-        world.ok(request).await;
+        world
+            .fails(request("prod"))
+            .await
+            .is(INVALID)
+            .says("environment/prod has no provisioning repository");
+        onprem(world).await;
+        world.ok(request("onprem")).await;
     }
 
     async fn service_and_instance_are_given_together(world) {

@@ -301,6 +301,36 @@ crate::conformance! {
         assert_eq!(listed(world, Some("2")).await, [""; 0]);
     }
 
+    /// The bundle of the first takes longer to read.
+    async fn a_minor_is_held_against_one_that_is_registered_at_the_same_time(world) {
+        template(world).await;
+        let mut seed = 1_u64;
+        let noise: String = (0..1_500_000).map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'a' + u8::try_from((seed >> 33) % 26).unwrap())
+        }).collect();
+        world.put_object(BUCKET, "large", &archive(&[
+            ("schema/schema.yaml", &schema("environment", SIZE)),
+            ("infrastructure/manifest.yaml", "infrastructure: {templates: [{file: c.yaml, rendering_engine: jinja, template_language: cloudformation}]}"),
+            ("infrastructure/c.yaml", "Resources: {}"),
+            ("infrastructure/README", &noise),
+        ]));
+        world.put_object(BUCKET, "other", &environment_bundle("{size: {type: string, default: a}}"));
+        world.ok(pb::CreateEnvironmentTemplateVersionRequest {
+            source: object("large"),
+            ..new_environment_version("bus")
+        }).await;
+        world.ok(minor_from("other")).await;
+        world.ok(minor_from("large")).await;
+        world.step().await;
+        let statuses = [
+            environment_version(world, "bus", "1.0").await.status(),
+            environment_version(world, "bus", "1.1").await.status(),
+            environment_version(world, "bus", "1.2").await.status(),
+        ];
+        assert_eq!(statuses, [Status::Draft, Status::RegistrationFailed, Status::Draft]);
+    }
+
     async fn majors_are_listed_by_the_minor_that_each_recommends(world) {
         bus(world).await;
         registered(world, new_environment_minor("bus", "1")).await;

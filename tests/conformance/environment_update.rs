@@ -131,13 +131,33 @@ crate::conformance! {
 
     async fn a_major_update_goes_upwards_only(world) {
         prod(world).await;
-        world.fails(to(Mode::MajorVersion, None, None)).await
-            .is("ValidationException").says("no recommended major version above");
-        world.fails(to(Mode::MajorVersion, Some("1"), None)).await.is("ValidationException");
+        world.fails(to(Mode::MajorVersion, Some("1"), None)).await
+            .is("ValidationException").says("must be higher than the current one, 1");
         world.fails(to(Mode::MajorVersion, None, Some("0"))).await
             .is("ValidationException").says("template_major_version");
         world.fails(to(Mode::MajorVersion, Some("2"), None)).await
             .is("ResourceNotFoundException").says("environment-template/bus:2");
+    }
+
+    async fn a_major_update_without_a_number_takes_a_newer_minor_of_the_same_major_too(world) {
+        prod(world).await;
+        published(world, new_environment_minor("bus", "1")).await;
+        assert_eq!(led_to(world, to(Mode::MajorVersion, None, None)).await, "1.1");
+        assert_eq!(led_to(world, to(Mode::MajorVersion, None, None)).await, "1.1");
+    }
+
+    async fn outputs_that_customers_give_are_as_the_model_wants_them(world) {
+        given(world).await;
+        world.ok(new_given("ours")).await;
+        world.step().await;
+        let gives = |vpc: &str| pb::UpdateEnvironmentRequest {
+            spec: Some(format!("proton: EnvironmentSpec\nspec: {{vpc: {vpc:?}}}\n")),
+            ..update_environment("ours", Mode::CurrentVersion)
+        };
+        for wrong in ["", &"x".repeat(1_025)] {
+            world.fails(gives(wrong)).await.is("ValidationException").says("`spec.vpc`").says("1 to 1024");
+        }
+        world.ok(gives(&"x".repeat(1_024))).await;
     }
 
     async fn a_spec_must_fit_the_version_that_is_deployed(world) {

@@ -74,6 +74,23 @@ conformance! {
         );
     }
 
+    /// The instances are gone then, and the model wants an environment.
+    async fn a_deletion_of_a_pipeline_is_of_the_same_environment_when_it_is_tried_again(world) {
+        shop(world).await;
+        let mut former = None;
+        for _ in 0..3 {
+            let deleting = world.ok(delete_service("shop")).await.service.unwrap();
+            let id = deleting.pipeline.unwrap().last_attempted_deployment_id.unwrap();
+            assert_eq!(deployment(world, &id).await.environment_name(), "prod");
+            fail(world, "service/shop/pipeline").await;
+            world.step().await;
+            if former.is_some() {
+                world.ok(pb::DeleteDeploymentRequest { id: id.clone() }).await;
+            }
+            former = Some(id);
+        }
+    }
+
     async fn a_name_can_be_used_again_after_a_deletion(world) {
         batch(world).await;
         world.ok(delete_service("batch")).await;

@@ -71,6 +71,30 @@ conformance! {
         assert_eq!((after.status(), after.spec), (Status::Active, Some(spec)));
     }
 
+    /// User Guide: when the edit is submitted, the pipeline becomes IN_PROGRESS.
+    async fn the_pipeline_is_in_progress_from_the_beginning_of_an_edit(world) {
+        shop(world).await;
+        let before = pipeline(world, "shop").await;
+        let spec = web_spec("make test", &[("eu", "prod", "shop:1"), ("ap", "test", "shop:1")]);
+        let edited = world.ok(edit("shop", &spec)).await.service.unwrap().pipeline.unwrap();
+        for _ in 0..2 {
+            let awaited = pipeline(world, "shop").await;
+            assert_eq!(awaited, edited);
+            assert_eq!(awaited, pb::ServicePipeline {
+                deployment_status: Deployment::InProgress.into(),
+                deployment_status_message: None,
+                last_attempted_deployment_id: None,
+                ..before.clone()
+            });
+            world.step().await;
+        }
+        let deployed = pipeline(world, "shop").await;
+        assert_eq!(deployed.deployment_status(), Deployment::InProgress);
+        assert_ne!(deployed.last_attempted_deployment_id, before.last_attempted_deployment_id);
+        world.step().await;
+        assert_eq!(pipeline(world, "shop").await.deployment_status(), Deployment::Succeeded);
+    }
+
     async fn current_values_are_kept_where_a_spec_says_so(world) {
         shop(world).await;
         let spec = web_spec(
@@ -89,7 +113,7 @@ conformance! {
         assert!(edited.spec().contains("make test") && edited.spec().contains("shop:1"));
     }
 
-    async fn a_current_value_that_is_not_there_is_refused(world) {
+    async fn a_current_value_that_is_not_there_is_none(world) {
         batch(world).await;
         let spec = job_spec(&[
             ("eu", "prod", "batch:1"),
@@ -99,8 +123,19 @@ conformance! {
             .fails(edit("batch", &spec))
             .await
             .is(INVALID)
-            .says("instances[1].spec.image")
-            .says("the current spec has no value there");
+            .says("`instances[1].spec.image` is required");
+        let spec = job_spec(&[("eu", "prod", "batch:1"), ("us", "prod", "batch:1")]);
+        let marked = |input: &str| format!("{spec}      {input}: \"${{Proton::CURRENT_VAL}}\"\n");
+        world
+            .fails(edit("batch", &marked("prot")))
+            .await
+            .is(INVALID)
+            .says("instances[1].spec.prot")
+            .says("is not an input");
+        world.ok(edit("batch", &marked("port"))).await;
+        world.settle().await;
+        let edited = service(world, "batch").await.spec.unwrap();
+        assert!(!edited.contains("port"), "{edited}");
     }
 
     async fn an_edit_cannot_change_what_stays(world) {

@@ -51,6 +51,24 @@ conformance! {
         );
     }
 
+    async fn the_spec_of_a_new_instance_may_refer_to_current_values_of_others(world) {
+        batch(world).await;
+        let marker = "${Proton::CURRENT_VAL}";
+        let request = |instances: &[(&str, &str, &str)]| pb::CreateServiceInstanceRequest {
+            spec: job_spec(instances),
+            ..add_instance("us")
+        };
+        world
+            .fails(request(&[("eu", "prod", "batch:1"), ("us", "test", marker)]))
+            .await
+            .is(INVALID)
+            .says("instances[1].spec.image");
+        world.ok(request(&[("eu", "prod", marker), ("us", "test", "batch:7")])).await;
+        world.step().await;
+        let spec = instance(world, "batch", "us").await.spec.unwrap();
+        assert!(spec.contains("batch:1") && !spec.contains(marker), "{spec}");
+    }
+
     async fn an_instance_that_fails_does_not_enter_the_services_spec(world) {
         batch(world).await;
         let before = service(world, "batch").await.spec;

@@ -92,6 +92,15 @@ conformance! {
         }
     }
 
+    async fn an_absent_status_is_no_status_to_filter_by(world) {
+        fleet(world).await;
+        world
+            .fails(filter(FilterBy::DeploymentStatus, "UNSPECIFIED"))
+            .await
+            .is(INVALID)
+            .says("no deployment status");
+    }
+
     async fn instances_are_filtered_by_each_key(world) {
         fleet(world).await;
         // Seconds of the creation of `shop`; the others are five seconds before and after.

@@ -115,11 +115,6 @@ conformance! {
 
     async fn a_major_update_goes_up_only(world) {
         batch(world).await;
-        world
-            .fails(update(Mode::MajorVersion, None, None))
-            .await
-            .is(INVALID)
-            .says("no recommended major version above the current one, 1");
         release(world, "job", None).await;
         release(world, "job", None).await;
         world.ok(update(Mode::MajorVersion, Some("2"), None)).await;
@@ -128,15 +123,36 @@ conformance! {
         world.ok(update(Mode::MajorVersion, None, None)).await;
         world.step().await;
         assert_eq!(version(world).await, "3.0");
-        world
-            .fails(update(Mode::MajorVersion, Some("1"), None))
-            .await
-            .is(INVALID);
+        for named in ["1", "3"] {
+            world
+                .fails(update(Mode::MajorVersion, Some(named), None))
+                .await
+                .is(INVALID)
+                .says("template_major_version: must be higher than the current one, 3");
+        }
         world
             .fails(update(Mode::MajorVersion, None, Some("0")))
             .await
             .is(INVALID)
             .says("template_major_version");
+    }
+
+    async fn a_major_update_without_a_number_takes_what_is_recommended_of_the_same_major_too(world) {
+        batch(world).await;
+        release(world, "job", Some("1")).await;
+        world.ok(update(Mode::MajorVersion, None, None)).await;
+        world.step().await;
+        assert_eq!(version(world).await, "1.1");
+        let draft = world.ok(service_version("job", None)).await;
+        assert_eq!(draft.service_template_version.unwrap().major_version(), "2");
+        world.step().await;
+        world.ok(update(Mode::MajorVersion, Some("2"), Some("0"))).await;
+        world.step().await;
+        world
+            .fails(update(Mode::MajorVersion, None, None))
+            .await
+            .is(INVALID)
+            .says("no version is recommended from the current one, 2, upwards");
     }
 
     async fn nothing_is_deployed_where_the_mode_is_none(world) {
@@ -188,6 +204,41 @@ conformance! {
         world.step().await;
         let spec = instance(world, "batch", "eu").await.spec.unwrap();
         assert!(spec.contains("batch:1") && spec.contains("90"), "{spec}");
+    }
+
+    /// Developers see the service's spec, and may write the marker anywhere in it.
+    async fn current_values_are_those_of_the_services_spec(world) {
+        shop(world).await;
+        let instances = [("eu", "prod", "shop:1"), ("us", "prod", "shop:1"), ("ap", "test", "shop:7")];
+        world.ok(edit("shop", &web_spec("make test", &instances))).await;
+        world.settle().await;
+        let marker = "${Proton::CURRENT_VAL}";
+        let spec = web_spec(marker, &[("eu", "prod", "shop:2"), ("ap", "test", marker)]);
+        world.ok(update_instance("shop", "eu", Some(spec))).await;
+        world.step().await;
+        let eu = instance(world, "shop", "eu").await.spec.unwrap();
+        for expected in ["make test", "shop:2", "shop:7"] {
+            assert!(eu.contains(expected), "{eu}");
+        }
+        assert!(!eu.contains(marker), "{eu}");
+    }
+
+    async fn a_marker_for_an_input_that_is_not_there_leaves_it_out(world) {
+        batch(world).await;
+        let marked = |input: &str| {
+            let marker = "\"${Proton::CURRENT_VAL}\"";
+            job_spec(&[("eu", "prod", "batch:2")]) + &format!("      {input}: {marker}\n")
+        };
+        world
+            .fails(update_instance("batch", "eu", Some(marked("prot"))))
+            .await
+            .is(INVALID)
+            .says("instances[0].spec.prot")
+            .says("is not an input");
+        world.ok(update_instance("batch", "eu", Some(marked("port")))).await;
+        world.step().await;
+        let spec = instance(world, "batch", "eu").await.spec.unwrap();
+        assert!(spec.contains("batch:2") && !spec.contains("port"), "{spec}");
     }
 
     async fn an_update_checks_its_own_part_of_the_spec(world) {

@@ -81,6 +81,24 @@ conformance! {
         assert_eq!(after.status, i32::from(ServiceStatus::Active));
     }
 
+    async fn current_values_of_instances_are_those_of_the_services_spec(world) {
+        shop(world).await;
+        let marker = "${Proton::CURRENT_VAL}";
+        let instances = [("eu", "prod", "shop:1"), ("us", "prod", "shop:1"), ("ap", "test", "shop:7")];
+        world.ok(edit("shop", &web_spec(marker, &instances))).await;
+        world.settle().await;
+        let update = world
+            .fails(update_pipeline("shop", web_spec(marker, &[("ap", "test", marker)]).replace("tests", "tset")))
+            .await;
+        update.is(INVALID).says("pipeline.tset").says("is not an input");
+        let spec = web_spec("make all", &[("ap", "test", marker), ("sa", "test", marker)]);
+        world.ok(update_pipeline("shop", spec)).await;
+        world.step().await;
+        let spec = pipeline(world, "shop").await.spec.unwrap();
+        assert!(spec.contains("shop:7") && spec.contains("make all"), "{spec}");
+        assert!(!spec.contains(marker), "{spec}");
+    }
+
     async fn a_pipeline_moves_to_another_version_than_its_instances(world) {
         shop(world).await;
         release(world, "web", Some("1")).await;

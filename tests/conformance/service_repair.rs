@@ -102,6 +102,72 @@ conformance! {
         assert_eq!(instance_status(world, "batch", "us").await, Deployment::Succeeded);
     }
 
+    async fn what_is_deployed_at_the_same_time_must_fit_in_one_spec_together(world) {
+        platform(world).await;
+        let long = "x".repeat(26_000);
+        let small = "batch:1";
+        let spec = |eu: &str, us: &str| job_spec(&[("eu", "prod", eu), ("us", "prod", us)]);
+        let mut request = create_job("batch", &[]);
+        request.spec = spec(small, small);
+        world.ok(request).await;
+        world.step().await;
+        world.ok(update_instance("batch", "eu", Some(spec(&long, small)))).await;
+        world
+            .fails(update_instance("batch", "us", Some(spec(small, &long))))
+            .await
+            .is(INVALID)
+            .says("51200 characters");
+        world.step().await;
+        // It is not known yet whether the long one goes.
+        world.ok(update_instance("batch", "eu", Some(spec(small, small)))).await;
+        world
+            .fails(update_instance("batch", "us", Some(spec(small, &long))))
+            .await
+            .is(INVALID)
+            .says("51200 characters");
+        world.step().await;
+        world.ok(update_instance("batch", "us", Some(spec(small, &long)))).await;
+        world.step().await;
+        let found = service(world, "batch").await.spec.unwrap();
+        assert_eq!(found, spec(small, &long));
+    }
+
+    /// A spec that fits is deployed to one instance after the other, without waiting.
+    async fn one_spec_is_deployed_to_several_instances_at_the_same_time(world) {
+        platform(world).await;
+        let spec = |image: &str| job_spec(&[("eu", "prod", image), ("us", "prod", image)]);
+        let mut request = create_job("batch", &[]);
+        request.spec = spec("batch:1");
+        world.ok(request).await;
+        world.step().await;
+        let long = spec(&"x".repeat(25_000));
+        for name in ["eu", "us"] {
+            world.ok(update_instance("batch", name, Some(long.clone()))).await;
+        }
+        world.step().await;
+        assert_eq!(service(world, "batch").await.spec, Some(long));
+    }
+
+    async fn a_service_whose_instance_was_never_deployed_is_edited_by_the_spec_that_is_shown(world) {
+        platform(world).await;
+        world.ok(create_job("batch", &[("eu", "prod", "batch:1")])).await;
+        fail(world, "service/batch/service-instance/eu").await;
+        let retry = job_spec(&[("eu", "prod", "batch:2")]);
+        world.ok(update_instance("batch", "eu", Some(retry))).await;
+        fail(world, "service/batch/service-instance/eu").await;
+        let with = |eu: &str| job_spec(&[("eu", "prod", eu), ("us", "prod", "batch:1")]);
+        world
+            .fails(edit("batch", &with("batch:3")))
+            .await
+            .is(INVALID)
+            .says("instance `eu` differs");
+        world.ok(edit("batch", &with("${Proton::CURRENT_VAL}"))).await;
+        world.step().await;
+        assert_eq!(instance_status(world, "batch", "us").await, Deployment::Succeeded);
+        let shown = service(world, "batch").await.spec.unwrap();
+        assert!(shown.contains("batch:1") && !shown.contains("batch:2"), "{shown}");
+    }
+
     async fn instances_whose_deletion_failed_count_towards_the_quota(world) {
         platform(world).await;
         let named = |prefix: &str| {

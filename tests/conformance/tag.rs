@@ -26,9 +26,16 @@ fn list(tail: &str) -> pb::ListTagsForResourceRequest {
 
 /// All tags of a resource as `key=value`, without what all ARNs begin with.
 async fn all(world: &World, tail: &str) -> Vec<String> {
-    let response = world.ok(list(tail)).await;
     let shown = |tag: &pb::Tag| format!("{}={}", tag.key(), tag.value().replace(&arn(""), ""));
-    response.tags.iter().map(shown).collect()
+    let (mut request, mut found) = (list(tail), Vec::new());
+    loop {
+        let response = world.ok(request.clone()).await;
+        found.extend(response.tags.iter().map(shown));
+        request.next_token = response.next_token;
+        if request.next_token.is_none() {
+            return found;
+        }
+    }
 }
 
 /// The tags that somebody gave it.
@@ -161,6 +168,15 @@ crate::conformance! {
         world.ok(tags(0..50)).await;
         world.fails(tags(50..51)).await.is("ValidationException").says("50");
         assert_eq!(customers(world, BUS).await.len(), 50);
+        // Proton's own are on the second page.
+        for max_results in [None, Some(100)] {
+            let request = pb::ListTagsForResourceRequest { max_results, ..list(BUS) };
+            let first = world.ok(request.clone()).await;
+            assert_eq!(first.tags.len(), 50);
+            let next_token = first.next_token;
+            let second = world.ok(pb::ListTagsForResourceRequest { next_token, ..request }).await;
+            assert_eq!((second.tags.len(), second.next_token), (2, None));
+        }
     }
 
     async fn keys_of_aws_are_reserved(world) {

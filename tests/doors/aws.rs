@@ -175,12 +175,77 @@ async fn what_is_no_request_of_the_operation_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_body_of_more_than_a_mebibyte_is_not_read() {
-    let body = format!(r#"{{"name":"{}"}}"#, "x".repeat(1 << 20));
+async fn a_body_of_more_than_two_mebibytes_is_not_read() {
+    let body = format!(r#"{{"name":"{}"}}"#, "x".repeat(2 << 20));
     let (status, answer, _) = answer(door(), &[], body).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let message = answer["message"].as_str().unwrap();
     assert!(message.contains("too large"), "{message}");
+}
+
+/// As Python writes it: in ASCII, each character beyond the first 65,536 in twelve bytes.
+#[tokio::test]
+async fn the_largest_request_of_the_model_is_read() {
+    let long = |characters| "\\ud83d\\ude00".repeat(characters);
+    let tag = |n| format!(r#"{{"key":"{}{n:02}","value":"{}"}}"#, long(126), long(256));
+    let tags: Vec<_> = (0..50).map(tag).collect();
+    let body = format!(
+        r#"{{"name":"cache","manifest":"{}","templateFile":"{}","serviceSpec":"{}","description":"{}","tags":[{}]}}"#,
+        long(1_024),
+        long(51_200),
+        long(51_200),
+        long(500),
+        tags.join(",")
+    );
+    let target = [("x-amz-target", "AwsProton20200720.CreateComponent")];
+    let (status, answer, _) = answer(door(), &target, body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+#[tokio::test]
+async fn a_list_that_may_not_be_empty_is_left_out_to_mean_nothing() {
+    let target = [(
+        "x-amz-target",
+        "AwsProton20200720.UpdateServiceTemplateVersion",
+    )];
+    let body = |list: &str| {
+        format!(
+            r#"{{"templateName":"web","majorVersion":"1","minorVersion":"0","compatibleEnvironmentTemplates":{list}}}"#
+        )
+    };
+    let (status, refused, _) = answer(door(), &target, body("[]")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        refused["message"],
+        "1 validation error detected: Value at 'compatibleEnvironmentTemplates' failed to satisfy \
+         constraint: Member must have length greater than or equal to 1"
+    );
+    let (status, answer, _) = answer(door(), &target, body("null")).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+#[tokio::test]
+async fn fields_are_named_as_aws_names_them() {
+    let target = [(
+        "x-amz-target",
+        "AwsProton20200720.UpdateServiceTemplateVersion",
+    )];
+    let body = r#"{"templateName":"web","majorVersion":"1","minorVersion":"0","supportedComponentSources":["X"]}"#;
+    let (_, refused, _) = answer(door(), &target, body).await;
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("'supportedComponentSources[0]'"),
+        "{message}"
+    );
+    let error = Error::invalid_field(
+        "template_major_version",
+        "is required together with template_minor_version",
+    );
+    let (_, refused, _) = answer(AwsDoor::new(gateway_with(Err(error))), &[], GOOD).await;
+    assert_eq!(
+        refused["message"],
+        "templateMajorVersion: is required together with templateMinorVersion"
+    );
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use proton_gateway::admission::Guards;
+use proton_gateway::api::rules::camel_case;
 use proton_gateway::api::{Typed, pb};
 use proton_gateway::backend::aws::Aws;
 use proton_gateway::backend::engine::bucket::Buckets;
@@ -295,9 +296,11 @@ impl Refusal {
         self
     }
 
+    /// Fields are named as the contract does, or as AWS does where its API is between.
     #[track_caller]
     pub fn says(&self, text: &str) -> &Self {
-        assert!(self.message.contains(text), "{self:?}");
+        let found = |text: &str| self.message.contains(text);
+        assert!(found(text) || found(&camel_case(text)), "{self:?}");
         self
     }
 }

@@ -160,8 +160,9 @@ pub fn record(tx: &Transaction<'_>, name: &str) -> Result<ComponentRecord> {
 }
 
 /// Checks the manifest that comes with a component: one infrastructure file, of CloudFormation or
-/// of Terraform (User Guide, components; there is no CodeBuild for them).
-fn check_manifest(text: &str) -> Result<()> {
+/// of Terraform (User Guide, components; there is no CodeBuild for them). Says whether it is of
+/// Terraform.
+fn check_manifest(text: &str) -> Result<bool> {
     let wrong = |problem: &str| Err(Error::invalid_field("manifest", problem.to_owned()));
     let manifest = yaml::parse(text)
         .map_err(|error| Error::invalid_field("manifest", format!("is no YAML: {error}")))?;
@@ -172,8 +173,9 @@ fn check_manifest(text: &str) -> Result<()> {
         return wrong("must list exactly one template under infrastructure.templates");
     };
     let text = |key: &str| template.get(key).and_then(Value::as_str);
-    match (text("rendering_engine"), text("template_language")) {
-        (Some("jinja"), Some("cloudformation")) | (Some("hcl"), Some("terraform")) => {}
+    let terraform = match (text("rendering_engine"), text("template_language")) {
+        (Some("jinja"), Some("cloudformation")) => false,
+        (Some("hcl"), Some("terraform")) => true,
         (Some("codebuild"), _) => {
             return wrong("names the rendering engine codebuild, which components cannot have");
         }
@@ -183,11 +185,11 @@ fn check_manifest(text: &str) -> Result<()> {
                  with terraform",
             );
         }
-    }
+    };
     if text("file").is_none_or(str::is_empty) {
         return wrong("must name the file of its template");
     }
-    Ok(())
+    Ok(terraform)
 }
 
 /// Both or none of the names; two empty names are none.
@@ -356,7 +358,7 @@ pub fn create(
     if tx.get::<ComponentRecord>(&request.name)?.is_some() {
         return Err(Error::already_exists(format!("component/{}", request.name)));
     }
-    check_manifest(&request.manifest)?;
+    let terraform = check_manifest(&request.manifest)?;
     let attached = pair(request.service_name, request.service_instance_name)?;
     check_service_spec(request.service_spec.as_deref(), attached.as_ref())?;
     let instance = attached
@@ -364,6 +366,16 @@ pub fn create(
         .map(|attached| attachable(tx, cx, &request.name, attached))
         .transpose()?;
     let environment = environment_of(tx, request.environment_name.as_deref(), instance.as_ref())?;
+    if terraform && !environment.self_managed() {
+        return Err(Error::invalid_field(
+            "manifest",
+            format!(
+                "names Terraform, which is provisioned by pull request, but {} has no provisioning \
+                 repository",
+                environment.target().tail()
+            ),
+        ));
+    }
     let quota = cx.settings.quotas.components;
     if tx.count::<ComponentRecord>("")? >= quota {
         return Err(Error::quota("components", quota));
@@ -374,7 +386,7 @@ pub fn create(
         last_modified_at: Some(cx.now()),
         description: request.description,
         manifest: request.manifest,
-        last_client_request_token: token.clone(),
+        last_client_request_token: token.clone().filter(|token| !token.is_empty()),
         name: request.name,
         ..ComponentRecord::default()
     };
@@ -588,7 +600,9 @@ pub fn update(
             Some(desired),
         )?;
     }
-    record.last_client_request_token.clone_from(&token);
+    if let Some(token) = token.clone().filter(|token| !token.is_empty()) {
+        record.last_client_request_token = Some(token);
+    }
     tx.put(&record)?;
     idempotency::remember(
         tx,

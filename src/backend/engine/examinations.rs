@@ -1,4 +1,7 @@
 //! Which registrations are being examined, beside the engine's other work.
+//!
+//! Those of one major version are examined one after the other, since each minor has to be
+//! compatible with the one before it.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -14,10 +17,17 @@ const AT_A_TIME: usize = 2;
 /// the process is still a task in the store.
 #[derive(Clone)]
 pub struct Examinations {
-    /// Without a handle for as long as it is only about to begin.
-    under_way: watch::Sender<HashMap<i64, Option<AbortHandle>>>,
+    under_way: watch::Sender<HashMap<i64, Examination>>,
     permits: Arc<Semaphore>,
     changed: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Examination {
+    /// What the version is a minor of.
+    major: String,
+    /// Absent for as long as it is only about to begin.
+    handle: Option<AbortHandle>,
 }
 
 /// Removes a task when its examination ends, however it does.
@@ -48,15 +58,28 @@ impl Examinations {
         self.under_way.borrow().keys().copied().collect()
     }
 
-    /// Runs an examination beside the caller, unless it runs already.
-    pub fn start<E>(&self, id: i64, examination: E)
+    /// Runs an examination beside the caller, unless it runs already; after those of the same
+    /// `major` that were started before.
+    pub fn start<E>(&self, id: i64, major: &str, examination: E)
     where
         E: Future<Output = ()> + Send + 'static,
     {
+        let mut before = None;
         let new = self.under_way.send_if_modified(|under_way| {
-            let new = !under_way.contains_key(&id);
-            under_way.entry(id).or_default();
-            new
+            if under_way.contains_key(&id) {
+                return false;
+            }
+            let same = under_way.iter().filter(|(_, other)| other.major == major);
+            before = same.map(|(id, _)| *id).max();
+            let major = major.to_owned();
+            under_way.insert(
+                id,
+                Examination {
+                    major,
+                    handle: None,
+                },
+            );
+            true
         });
         if !new {
             return;
@@ -68,13 +91,16 @@ impl Examinations {
         let permits = Arc::clone(&self.permits);
         // Not while the map is held: a runtime that shuts down drops the task at once.
         let running = tokio::spawn(async move {
-            let _ended = ended;
+            let ended = ended;
+            if let Some(before) = before {
+                ended.examinations.one_of(&HashSet::from([before])).await;
+            }
             let _permit = permits.acquire_owned().await;
             examination.await;
         });
         self.under_way.send_modify(|under_way| {
-            if let Some(handle) = under_way.get_mut(&id) {
-                *handle = Some(running.abort_handle());
+            if let Some(examination) = under_way.get_mut(&id) {
+                examination.handle = Some(running.abort_handle());
             }
         });
     }
@@ -95,8 +121,7 @@ impl Examinations {
             .under_way
             .borrow()
             .values()
-            .flatten()
-            .cloned()
+            .filter_map(|examination| examination.handle.clone())
             .collect();
         for examination in running {
             examination.abort();
@@ -116,7 +141,7 @@ mod tests {
         let (begun, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         for _ in 0..2 {
             let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
-            examinations.start(7, async move {
+            examinations.start(7, "a/1", async move {
                 begun.fetch_add(1, Ordering::Relaxed);
                 go.notified().await;
             });
@@ -130,13 +155,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn minors_of_one_major_are_examined_one_after_the_other() {
+        let examinations = Examinations::new(Arc::default());
+        let (begun, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        for (id, major) in [(7, "a/1"), (8, "a/1"), (9, "a/2")] {
+            let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
+            examinations.start(id, major, async move {
+                begun.fetch_add(id as usize, Ordering::Relaxed);
+                go.notified().await;
+            });
+        }
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(begun.load(Ordering::Relaxed), 7 + 9);
+        go.notify_one();
+        examinations.one_of(&HashSet::from([7])).await;
+        while begun.load(Ordering::Relaxed) != 7 + 9 + 8 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
     async fn no_more_than_two_run_at_a_time_and_all_can_be_abandoned() {
         let changed = Arc::new(Notify::new());
         let examinations = Examinations::new(Arc::clone(&changed));
         let begun = Arc::new(AtomicUsize::new(0));
         for id in 0..3 {
             let begun = Arc::clone(&begun);
-            examinations.start(id, async move {
+            examinations.start(id, &id.to_string(), async move {
                 begun.fetch_add(1, Ordering::Relaxed);
                 std::future::pending().await
             });

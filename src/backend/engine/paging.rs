@@ -104,6 +104,14 @@ impl Page {
         })
     }
 
+    /// The same page with no more items than the model allows in the list.
+    pub fn at_most(self, most: usize) -> Self {
+        Self {
+            limit: self.limit.min(most),
+            ..self
+        }
+    }
+
     fn token(&self, sort: &str, key: &str) -> String {
         STANDARD.encode(
             Position {

@@ -11,7 +11,7 @@ pub use self::record::{
     Major, TemplateRecord, VersionRecord, index_of, major_prefix, noun, number, template_key,
     templates_prefix,
 };
-pub(super) use self::record::{subject, version_key};
+pub(super) use self::record::{major_of, subject, version_key};
 pub use self::template::{
     NewTemplate, create_template, delete_template, template, update_template,
 };

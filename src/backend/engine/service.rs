@@ -24,7 +24,8 @@ use super::spec;
 use super::store::{Record, Transaction};
 use super::tag;
 use super::template::schema::Schema;
-use super::template::spec::{ServiceSpec, SpecError};
+use super::template::spec::{ServiceSpec, SpecError, Used};
+use super::template::yaml;
 use crate::api::pb::{self, DeploymentStatus, ServiceStatus as Status, TemplateType};
 use crate::error::{Error, Result, Violation};
 pub use work::{Phase, Work, WorkKind, progress};
@@ -121,6 +122,14 @@ impl ServiceRecord {
         )
     }
 
+    /// Whether an edit goes on until the pipeline is deployed anew, which has not begun.
+    fn awaits_its_pipeline(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| {
+            work.kind() == WorkKind::Update
+                && matches!(work.phase(), Phase::Adding | Phase::Removing)
+        })
+    }
+
     /// The spec that holds, or is to hold.
     pub fn spec_text(&self) -> &str {
         match (&self.spec, &self.work) {
@@ -163,6 +172,7 @@ impl ServiceRecord {
 
     fn view(self, tx: &Transaction<'_>, cx: &Context) -> Result<pb::Service> {
         let pipeline = tx.get::<PipelineRecord>(&self.name)?;
+        let awaited = self.awaits_its_pipeline();
         Ok(pb::Service {
             arn: Some(cx.arn(&self.tail())),
             branch_name: self.branch_name,
@@ -170,7 +180,10 @@ impl ServiceRecord {
             description: self.description,
             last_modified_at: self.last_modified_at,
             name: Some(self.name),
-            pipeline: pipeline.map(|record| record.view(cx)),
+            pipeline: pipeline.map(|record| match awaited {
+                true => record.view_of_awaited(cx),
+                false => record.view(cx),
+            }),
             repository_connection_arn: self.repository_connection_arn,
             repository_id: self.repository_id,
             spec: self.spec,
@@ -216,7 +229,7 @@ pub enum Part<'a> {
 
 impl ServiceRecord {
     /// The spec that holds, or, while something is under way, the one that is to hold.
-    fn coming_spec(&self) -> &str {
+    pub fn coming_spec(&self) -> &str {
         match &self.work {
             Some(work) => &work.spec,
             None => self.spec.as_deref().unwrap_or_default(),
@@ -231,15 +244,7 @@ impl ServiceRecord {
             return Ok(None);
         }
         let (old, new) = (spec::stored(before)?, spec::stored(text)?);
-        let merged = match part {
-            Part::Instance(name) => old
-                .merge_instance(&new, name)
-                .map_err(|error| spec::refused(&error))?,
-            Part::Pipeline => ServiceSpec {
-                pipeline: new.pipeline.clone(),
-                ..old.clone()
-            },
-        };
+        let merged = part.taken(&old, &new)?;
         if merged == old {
             return Ok(None);
         }
@@ -248,6 +253,66 @@ impl ServiceRecord {
             return Ok(Some(text.to_owned()));
         }
         spec::rendered(&merged).map(Some)
+    }
+
+    /// Refuses a part that the service's spec could not take over, however the deployments end
+    /// that are under way.
+    pub fn can_take(&self, tx: &Transaction<'_>, text: &str, part: Part<'_>) -> Result<()> {
+        let before = self.coming_spec();
+        if before.is_empty() {
+            return Ok(());
+        }
+        let mut coming = spec::stored(before)?;
+        let under_way = |rollout: &Option<Rollout>| rollout.as_ref().is_some_and(Rollout::busy);
+        for instance in service_instance::of_service(tx, &self.name)? {
+            if let Some(pending) = instance.pending.filter(|_| under_way(&instance.rollout)) {
+                Part::Instance(&instance.name).grow(&mut coming, before, pending.spec())?;
+            }
+        }
+        if let Some(pipeline) = tx.get::<PipelineRecord>(&self.name)?
+            && let Some(pending) = pipeline.pending.filter(|_| under_way(&pipeline.rollout))
+        {
+            Part::Pipeline.grow(&mut coming, before, pending.spec())?;
+        }
+        let new = spec::stored(text)?;
+        let merged = part.taken(&coming, &new)?;
+        if merged == coming || merged == new {
+            return Ok(());
+        }
+        spec::rendered(&merged).map(drop)
+    }
+}
+
+impl Part<'_> {
+    /// `old` with this part of `new`.
+    fn taken(self, old: &ServiceSpec, new: &ServiceSpec) -> Result<ServiceSpec> {
+        match self {
+            Self::Instance(name) => old
+                .merge_instance(new, name)
+                .map_err(|error| spec::refused(&error)),
+            Self::Pipeline => Ok(ServiceSpec {
+                pipeline: new.pipeline.clone(),
+                ..old.clone()
+            }),
+        }
+    }
+
+    /// Puts this part of the text `new` into `spec`, which was read from the text `old`, where it
+    /// is the longer one: which of both stays is not known yet.
+    fn grow(self, spec: &mut ServiceSpec, old: &str, new: &str) -> Result<()> {
+        if old == new {
+            return Ok(());
+        }
+        let grown = self.taken(spec, &spec::stored(new)?)?;
+        let inputs = |spec: &ServiceSpec| match self {
+            Self::Instance(name) => spec.instance(name).map(|(_, is)| is.inputs.clone()),
+            Self::Pipeline => spec.pipeline.clone(),
+        };
+        let length = |spec| inputs(spec).map(|inputs| yaml::render(&inputs).chars().count());
+        if length(&grown) > length(spec) {
+            *spec = grown;
+        }
+        Ok(())
     }
 }
 
@@ -470,8 +535,25 @@ fn edit(
 ) -> Result<()> {
     let mut spec = spec::service(&text)?;
     let before = spec::stored(service.spec_text())?;
+    let there = service_instance::of_service(tx, &service.name)?;
+    let added: Vec<_> = names(&spec)
+        .into_iter()
+        .filter(|name| there.iter().all(|instance| instance.name != *name))
+        .collect();
+    let version = match added.is_empty() {
+        true => None,
+        false => Some(service.version_for_new_instances(tx, cx)?),
+    };
+    let schema = version
+        .as_ref()
+        .map(|version| spec::schema(cx, version))
+        .transpose()?;
+    let used = match &schema {
+        Some(schema) => Used::Instances(&added, schema),
+        None => Used::Nothing,
+    };
     if spec
-        .resolve_current(&before)
+        .resolve_current(&before, used)
         .map_err(|error| spec::refused(&error))?
     {
         text = spec::rendered(&spec)?;
@@ -481,19 +563,15 @@ fn edit(
         unchanged_pipeline(pipeline, &spec, &before)?;
     }
     let mut removed = Vec::new();
-    let mut kept = Vec::new();
     // User Guide: instances whose deletion failed before count as well.
     let mut half_deleted = 0;
-    for instance in service_instance::of_service(tx, &service.name)? {
+    for instance in there {
         let rollout = instance.rollout.clone().unwrap_or_default();
         if rollout.busy() {
             rollout.free(&instance.target())?;
         }
         match spec.instance(&instance.name) {
-            Some(_) => {
-                unchanged_instance(&instance, &spec)?;
-                kept.push(instance.name);
-            }
+            Some(_) => unchanged_instance(&instance, &spec, &before)?,
             None => {
                 service_instance::without_component(tx, &instance)?;
                 half_deleted += usize::from(instance.status() == DeploymentStatus::DeleteFailed);
@@ -502,10 +580,6 @@ fn edit(
         }
     }
     room_for(cx, spec.instances.len() + half_deleted)?;
-    let added: Vec<_> = names(&spec)
-        .into_iter()
-        .filter(|name| !kept.contains(name))
-        .collect();
     service.status = Status::UpdateInProgress.into();
     service.status_message = None;
     service.work = Some(Work {
@@ -517,8 +591,7 @@ fn edit(
         ..Work::default()
     });
     tx.put(&service)?;
-    if !added.is_empty() {
-        let version = service.version_for_new_instances(tx, cx)?;
+    if let Some(version) = version {
         for name in &added {
             service_instance::add(tx, cx, &service, &version, &spec, &text, name)?;
         }
@@ -548,8 +621,13 @@ fn unchanged_pipeline(
     Ok(())
 }
 
-/// The same for instances that stay.
-fn unchanged_instance(instance: &InstanceRecord, spec: &ServiceSpec) -> Result<()> {
+/// The same for instances that stay. One that was never deployed has no spec but what was tried
+/// last, which nobody is shown, and what the service's spec says of it.
+fn unchanged_instance(
+    instance: &InstanceRecord,
+    spec: &ServiceSpec,
+    of_service: &ServiceSpec,
+) -> Result<()> {
     if matches!(
         instance.status(),
         DeploymentStatus::DeleteFailed | DeploymentStatus::DeleteInProgress
@@ -562,12 +640,11 @@ fn unchanged_instance(instance: &InstanceRecord, spec: &ServiceSpec) -> Result<(
             ),
         ));
     }
-    let before = spec::stored(instance.base().spec())?;
-    let (before, after) = (
-        before.instance(&instance.name),
-        spec.instance(&instance.name),
-    );
-    if before.map(|(_, is)| is) != after.map(|(_, is)| is) {
+    let part = |spec: &ServiceSpec| spec.instance(&instance.name).map(|(_, is)| is.clone());
+    let after = part(spec);
+    let same = part(&spec::stored(instance.base().spec())?) == after
+        || (instance.current.is_none() && part(of_service) == after);
+    if !same {
         return Err(Error::invalid_field(
             "spec",
             format!(

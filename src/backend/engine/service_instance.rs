@@ -19,7 +19,7 @@ use super::service_pipeline::PipelineRecord;
 use super::spec;
 use super::store::{Record, Transaction};
 use super::tag;
-use super::template::spec::ServiceSpec;
+use super::template::spec::{ServiceSpec, Used};
 use super::update::{self, Mode};
 use crate::api::pb::deployment_state::State;
 use crate::api::pb::{self, DeploymentStatus, DeploymentUpdateType, TemplateType};
@@ -111,6 +111,13 @@ impl InstanceRecord {
                 state.template_minor_version(),
             )
         })
+    }
+
+    /// Notes the client token of a request, if it has one.
+    fn received(&mut self, token: Option<&str>) {
+        if let Some(token) = token.filter(|token| !token.is_empty()) {
+            self.last_client_request_token = Some(token.to_owned());
+        }
     }
 
     /// What the next deployment starts from.
@@ -418,29 +425,32 @@ pub fn create(
         )?,
         None => service.version_for_new_instances(tx, cx)?,
     };
-    let spec = spec::service(&request.spec)?;
+    let mut spec = spec::service(&request.spec)?;
     if spec.instance(&request.name).is_none() {
         return Err(Error::invalid_field(
             "spec",
             format!("has no instance named `{}`", request.name),
         ));
     }
-    service.with_part(&request.spec, Part::Instance(&request.name))?;
-    let mut record = add(
-        tx,
-        cx,
-        &service,
-        &version,
-        &spec,
-        &request.spec,
-        &request.name,
-    )?;
+    let used = std::slice::from_ref(&request.name);
+    let replaced = spec
+        .resolve_current(
+            &spec::stored(service.coming_spec())?,
+            Used::Instances(used, &spec::schema(cx, &version)?),
+        )
+        .map_err(|error| spec::refused(&error))?;
+    let text = match replaced {
+        true => spec::rendered(&spec)?,
+        false => request.spec,
+    };
+    service.can_take(tx, &text, Part::Instance(&request.name))?;
+    let mut record = add(tx, cx, &service, &version, &spec, &text, &request.name)?;
     if !request.tags.is_empty() {
         let tail = record.target().tail();
         let inherited = tag::customer(tx, &tail)?;
         tag::begin(tx, &tail, tag::merged(inherited, request.tags))?;
     }
-    record.last_client_request_token.clone_from(&token);
+    record.received(token.as_deref());
     tx.put(&record)?;
     service::modified(tx, cx, &service.name)?;
     idempotency::remember(tx, cx, OPERATION, token.as_deref(), &fingerprint, &key)?;
@@ -507,8 +517,9 @@ pub fn update(
             base.template_major_version(),
             base.template_minor_version(),
         )?;
-        let text = wanted(cx, request.spec.take(), base.spec(), &record, &version)?;
-        service.with_part(&text, Part::Instance(&record.name))?;
+        let given = request.spec.take();
+        let text = wanted(cx, given, base.spec(), &service, &record, &version)?;
+        service.can_take(tx, &text, Part::Instance(&record.name))?;
         let environment = environment_for(tx, &record.environment, &version)?;
         let desired = state(tx, &record, &environment, &version, text)?;
         deploy(
@@ -520,7 +531,7 @@ pub fn update(
             Some(desired),
         )?;
     }
-    record.last_client_request_token.clone_from(&token);
+    record.received(token.as_deref());
     tx.put(&record)?;
     service::modified(tx, cx, &record.service)?;
     idempotency::remember(
@@ -539,6 +550,7 @@ fn wanted(
     cx: &Context,
     given: Option<String>,
     before: &str,
+    service: &ServiceRecord,
     record: &InstanceRecord,
     version: &VersionRecord,
 ) -> Result<String> {
@@ -550,8 +562,16 @@ fn wanted(
         return Ok(before.to_owned());
     };
     let mut spec = spec::service(&text)?;
+    let mut current = spec::stored(service.coming_spec())?;
+    let own = spec::stored(before)?;
+    if own.instance(&record.name).is_some() {
+        current = current
+            .merge_instance(&own, &record.name)
+            .map_err(|error| spec::refused(&error))?;
+    }
+    let used = std::slice::from_ref(&record.name);
     let replaced = spec
-        .resolve_current(&spec::stored(before)?)
+        .resolve_current(&current, Used::Instances(used, &schema))
         .map_err(|error| spec::refused(&error))?;
     if replaced {
         text = spec::rendered(&spec)?;

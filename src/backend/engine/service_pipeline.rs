@@ -8,13 +8,14 @@ use prost_types::Timestamp;
 
 use super::account_settings;
 use super::context::Context;
-use super::deployment::{self, Action};
+use super::deployment::{self, Action, DeploymentRecord};
 use super::provision::{self, Ending, Pace, Plan, Rollout, Target};
 use super::registry::{self, VersionRecord};
 use super::service::{self, Part, ServiceRecord};
 use super::service_instance;
 use super::spec;
 use super::store::{Record, Transaction};
+use super::template::spec::Used;
 use super::update::{self, Mode};
 use crate::api::pb::deployment_state::State;
 use crate::api::pb::{self, DeploymentStatus, TemplateType};
@@ -118,6 +119,19 @@ impl PipelineRecord {
     }
 }
 
+impl PipelineRecord {
+    /// The same, of one that is deployed once the rest of its service's edit is done: User Guide,
+    /// "Edit a service". That deployment has no id yet.
+    pub fn view_of_awaited(self, cx: &Context) -> pb::ServicePipeline {
+        pb::ServicePipeline {
+            deployment_status: DeploymentStatus::InProgress.into(),
+            deployment_status_message: None,
+            last_attempted_deployment_id: None,
+            ..self.view(cx)
+        }
+    }
+}
+
 pub fn record(tx: &Transaction<'_>, service: &str) -> Result<PipelineRecord> {
     service::record(tx, service)?;
     tx.get(service)?
@@ -207,11 +221,7 @@ fn deploy(
         .as_ref()
         .is_some_and(|(version, _)| version.pipeline_rendering.as_deref() == Some("hcl"));
     let desired = desired.map(|(version, text)| state(version, text));
-    // A pipeline may span environments, and the API wants one: its first instance's.
-    let environment = service_instance::of_service(tx, &record.service)?
-        .first()
-        .map(|instance| instance.environment.clone())
-        .unwrap_or_default();
+    let environment = environment_of(tx, record)?;
     let plan = Plan {
         target: record.target(),
         action,
@@ -231,6 +241,27 @@ fn deploy(
         record.pending = desired;
     }
     tx.put(record)
+}
+
+/// A pipeline may span environments, and the API wants one for a deployment: that of the first
+/// instance, or, where none is left, of the deployment before.
+fn environment_of(tx: &Transaction<'_>, record: &PipelineRecord) -> Result<String> {
+    if let Some(instance) = service_instance::of_service(tx, &record.service)?.first() {
+        return Ok(instance.environment.clone());
+    }
+    let rollout = record.rollout.as_ref();
+    let id = rollout.and_then(|rollout| rollout.attempted_id.as_deref());
+    let before = id
+        .map(|id| tx.get::<DeploymentRecord>(id))
+        .transpose()?
+        .flatten();
+    if let Some(view) = before.and_then(|before| before.view) {
+        return Ok(view.environment_name().to_owned());
+    }
+    // Its record was deleted.
+    let spec = spec::stored(service::record(tx, &record.service)?.coming_spec())?;
+    let first = spec.instances.into_iter().next();
+    Ok(first.map(|first| first.environment).unwrap_or_default())
 }
 
 /// Takes over how a deployment ended, and tells the service.
@@ -292,16 +323,19 @@ pub fn update(
     provisionable(tx, &version)?;
     let mut text = request.spec;
     let mut given = spec::service(&text)?;
+    let schema = spec::schema(cx, &version)?;
+    let mut before = spec::stored(service.coming_spec())?;
+    before.pipeline = spec::stored(base.spec())?.pipeline;
     let replaced = given
-        .resolve_current(&spec::stored(base.spec())?)
+        .resolve_current(&before, Used::Pipeline(&schema))
         .map_err(|error| spec::refused(&error))?;
     if replaced {
         text = spec::rendered(&given)?;
     }
     given
-        .check_pipeline(&spec::schema(cx, &version)?)
+        .check_pipeline(&schema)
         .map_err(|error| spec::refused(&error))?;
-    service.with_part(&text, Part::Pipeline)?;
+    service.can_take(tx, &text, Part::Pipeline)?;
     deploy(tx, cx, &mut record, Action::Update, Some((&version, text)))?;
     service::modified(tx, cx, &service.name)?;
     answer(record)

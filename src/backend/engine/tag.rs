@@ -260,7 +260,9 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListTagsForResourceRequest,
 ) -> Result<pb::ListTagsForResourceResponse> {
-    let page = Page::of(&mut request)?;
+    // Proton's own come on top of the customer's, and the model allows no more in an answer than a
+    // resource may have of these.
+    let page = Page::of(&mut request)?.at_most(MOST);
     let mut tags = resource(tx, cx, &request.resource_arn)?;
     let tail = cx.tail(&request.resource_arn).unwrap_or_default();
     tags.extend(customer(tx, tail)?);
@@ -269,6 +271,5 @@ pub fn list(
         .map(|tag| ((tag.key().to_owned(), String::new()), tag))
         .collect();
     let (tags, next_token) = page.slice(items, false);
-    // The model allows 50 tags in an answer, and Proton's own come on top of the customer's.
     Ok(pb::ListTagsForResourceResponse { tags, next_token })
 }

@@ -18,7 +18,7 @@ pub enum Mode {
         major: Option<String>,
         minor: Option<String>,
     },
-    /// A higher major: the named one, else the recommended one.
+    /// A higher major that is named, else the recommended version, which may be of the same major.
     Major {
         major: Option<String>,
         minor: Option<String>,
@@ -102,22 +102,28 @@ impl Mode {
                 major: named,
                 minor: wanted,
             } => {
-                let recommended = registry::template(tx, kind, template)?
-                    .recommended()
-                    .map(|(major, _)| major.to_string());
-                let higher = |other: &str| registry::number(other) > registry::number(major);
-                match named.clone().or(recommended).filter(|other| higher(other)) {
-                    Some(next) => {
-                        registry::deployable(tx, cx, kind, template, &next, wanted.as_deref())
+                let current = registry::number(major);
+                let refused =
+                    |problem| Err(Error::invalid_field("template_major_version", problem));
+                let next = match named {
+                    Some(named) if registry::number(named) > current => named.clone(),
+                    Some(_) => {
+                        return refused(format!(
+                            "must be higher than the current one, {major}, for the deployment type \
+                             MAJOR_VERSION"
+                        ));
                     }
-                    None => Err(Error::invalid_field(
-                        "template_major_version",
-                        format!(
-                            "there is no recommended major version above the current one, {major}; \
-                             name a higher one, or use MINOR_VERSION"
-                        ),
-                    )),
-                }
+                    None => match registry::template(tx, kind, template)?.recommended() {
+                        Some((next, _)) if Some(next) >= current => next.to_string(),
+                        _ => {
+                            return refused(format!(
+                                "is required: no version is recommended from the current one, \
+                                 {major}, upwards"
+                            ));
+                        }
+                    },
+                };
+                registry::deployable(tx, cx, kind, template, &next, wanted.as_deref())
             }
         }
     }

@@ -148,6 +148,11 @@ pub fn major_prefix(kind: TemplateType, template: &str, major: u64) -> String {
     format!("{}{major:020}/", versions_prefix(kind, template))
 }
 
+/// What the keys of all minors of a major have in common.
+pub fn major_of(key: &str) -> &str {
+    key.rsplit_once('/').map_or(key, |(major, _)| major)
+}
+
 impl Record for TemplateRecord {
     const KIND: &'static str = "template";
 

@@ -388,14 +388,26 @@ pub fn list_versions<T>(
 }
 
 /// The highest registered minor below `record` in its major, with which it must be compatible.
+/// Refuses while it is open which one that is.
 pub fn predecessor(tx: &Transaction<'_>, record: &VersionRecord) -> Result<Option<VersionRecord>> {
     let prefix = major_prefix(record.kind(), &record.template, record.major);
-    let mut found = None;
+    let (mut found, mut open) = (None, None);
     tx.scan::<VersionRecord>(&prefix, None, |version| {
-        if version.minor < record.minor && version.deployable() {
+        if version.minor >= record.minor {
+            return Ok(std::ops::ControlFlow::Break(()));
+        }
+        if version.status() == Status::RegistrationInProgress {
+            open = Some(version.tail());
+        } else if version.deployable() {
             found = Some(version);
         }
         Ok(std::ops::ControlFlow::Continue(()))
     })?;
-    Ok(found)
+    match open {
+        Some(tail) => Err(Error::in_progress(
+            &tail,
+            format!("{tail} is being registered first"),
+        )),
+        None => Ok(found),
+    }
 }

@@ -51,7 +51,9 @@ impl Filter {
             | FilterBy::EnvironmentName => Self::Text(key, value.to_owned()),
             FilterBy::DeploymentStatus => {
                 let name = format!("DEPLOYMENT_STATUS_{value}");
-                Self::Status(DeploymentStatus::from_str_name(&name).ok_or_else(|| {
+                let status = DeploymentStatus::from_str_name(&name)
+                    .filter(|status| *status != DeploymentStatus::Unspecified);
+                Self::Status(status.ok_or_else(|| {
                     Error::invalid_field(field("value"), "is no deployment status")
                 })?)
             }

@@ -204,6 +204,11 @@ impl Schema {
             .unwrap_or_default()
     }
 
+    /// Whether a spec may give an input of this name.
+    pub fn knows(&self, kind: InputType, name: &str) -> bool {
+        self.inputs(kind).is_some_and(|inputs| inputs.knows(name))
+    }
+
     /// Everything that is wrong with the given inputs, defaults taken into account.
     pub fn validate_inputs(&self, kind: InputType, values: &Value) -> Vec<Violation> {
         self.validate_among(1, kind, values)

@@ -19,7 +19,7 @@ use super::schema::Violation;
 use super::yaml::{self, YamlError};
 pub use current::CURRENT_VALUE;
 pub use environment::EnvironmentSpec;
-pub use service::{InstanceSpec, ServiceSpec};
+pub use service::{InstanceSpec, ServiceSpec, Used};
 
 /// The longest name of an instance or environment (API model).
 const MAX_NAME_CHARS: usize = 100;

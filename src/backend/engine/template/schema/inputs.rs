@@ -79,6 +79,10 @@ impl Inputs {
         self.open
     }
 
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.open || self.declared.iter().any(|declared| declared == name)
+    }
+
     pub(super) fn properties(&self) -> Vec<(&str, &Value)> {
         let mut found = Vec::new();
         collect_properties(&self.tree, &mut found);
@@ -99,7 +103,7 @@ impl Inputs {
         let mut violations: Vec<Violation> = match values {
             Value::Object(given) if !self.open => given
                 .keys()
-                .filter(|name| !self.declared.contains(name))
+                .filter(|name| !self.knows(name))
                 .map(|name| self.unknown(name))
                 .collect(),
             _ => Vec::new(),
@@ -117,6 +121,7 @@ impl Inputs {
                 break;
             }
         }
+        not_whole(&self.tree, &filled, "", &mut violations);
         if gave_up && violations.is_empty() {
             violations.push(Violation::new(
                 "",
@@ -140,6 +145,62 @@ impl Inputs {
 
     pub(super) fn materialise(&self, values: &Value) -> Result<Value, Violation> {
         Budget::new().filled(&self.tree, values)
+    }
+}
+
+/// Notes the integers of more than 64 bits. They are read as floating-point numbers, and their last
+/// digits would be lost where a spec is written anew.
+fn not_whole(tree: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
+    if found.len() >= MAX_VIOLATIONS {
+        return;
+    }
+    match value {
+        Value::Number(number) if number.is_f64() && only_integer(tree.get("type")) => {
+            let message = "must be an integer of at most 64 bits";
+            if found.iter().all(|known| known.path != path) {
+                found.push(Violation::new(path, message));
+            }
+        }
+        Value::Object(values) => {
+            let properties = tree.get("properties").and_then(Value::as_object);
+            let others = tree.get("additionalProperties");
+            for (name, value) in values {
+                let property = properties.and_then(|properties| properties.get(name));
+                if let Some(schema) = property.or(others) {
+                    let path = Violation::new(name, "").below(path).path;
+                    not_whole(schema, value, &path, found);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                if let Some(schema) = tree.get("items") {
+                    not_whole(schema, item, &format!("{path}[{index}]"), found);
+                }
+            }
+        }
+        _ => {}
+    }
+    // Of alternatives one cannot know which is meant; of `allOf` all are.
+    for member in tree
+        .get("allOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        not_whole(member, value, path, found);
+    }
+}
+
+fn only_integer(kinds: Option<&Value>) -> bool {
+    let is = |kind: &Value, name| kind.as_str() == Some(name);
+    match kinds {
+        Some(Value::Array(kinds)) => {
+            kinds.iter().any(|kind| is(kind, "integer"))
+                && !kinds.iter().any(|kind| is(kind, "number"))
+        }
+        Some(kind) => is(kind, "integer"),
+        None => false,
     }
 }
 

@@ -9,6 +9,13 @@ use crate::backend::engine::template::schema::{InputType, Schema, Violation};
 
 const KIND: SpecKind = SpecKind::Environment;
 
+/// The longest key and the longest value of an output (API model).
+const MAX_OUTPUT_CHARS: usize = 1_024;
+
+fn is_output(text: &str) -> bool {
+    (1..=MAX_OUTPUT_CHARS).contains(&text.chars().count())
+}
+
 /// The spec of an environment, checked against the schema of its template.
 #[derive(Clone, PartialEq)]
 pub struct EnvironmentSpec {
@@ -35,15 +42,26 @@ impl EnvironmentSpec {
             SpecError::malformed(KIND, violations)
         })?;
 
-        // An environment's spec replaces the whole former one; there is nothing to refer to.
-        let mut violations = current::unresolved(&given);
+        // An environment's spec replaces the whole former one.
+        let why = "which only the specs of services can refer to";
+        let mut violations = current::unresolved(&given, why);
         violations.extend(schema.validate_inputs(InputType::Environment, &given));
         let mut outputs = Vec::new();
         if customer_managed {
-            // Only strings are allowed (User Guide, customer-managed environments).
+            // Only strings are allowed (User Guide, customer-managed environments), which are
+            // outputs of the API model.
             for (name, value) in given.as_object().into_iter().flatten() {
                 match value {
-                    Value::String(text) => outputs.push((name.clone(), text.clone())),
+                    Value::String(text) if is_output(name) && is_output(text) => {
+                        outputs.push((name.clone(), text.clone()));
+                    }
+                    Value::String(_) => violations.push(Violation::new(
+                        name,
+                        format!(
+                            "must have 1 to {MAX_OUTPUT_CHARS} characters in name and value, as \
+                             all outputs"
+                        ),
+                    )),
                     _ if violations.iter().any(|known| known.path == *name) => {}
                     _ => violations.push(Violation::new(name, "must be a string, as all outputs")),
                 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use super::current::{Missing, Resolution, is_marker};
 use super::{
     MAX_NAME_CHARS, SpecError, SpecKind, current, document, inputs_at, is_resource_name, none_of,
     unknown_keys,
@@ -20,6 +21,32 @@ pub struct ServiceSpec {
     pub pipeline: Option<Value>,
     /// In the order of the spec; names are unique.
     pub instances: Vec<InstanceSpec>,
+}
+
+/// The parts of a spec that are deployed, and by which schema.
+#[derive(Debug, Clone, Copy)]
+pub enum Used<'a> {
+    Instances(&'a [String], &'a Schema),
+    Pipeline(&'a Schema),
+    Nothing,
+}
+
+impl<'a> Used<'a> {
+    fn pipeline(self) -> Option<(&'a Schema, InputType)> {
+        match self {
+            Self::Pipeline(schema) => Some((schema, InputType::Pipeline)),
+            Self::Instances(..) | Self::Nothing => None,
+        }
+    }
+
+    fn instance(self, name: &str) -> Option<(&'a Schema, InputType)> {
+        match self {
+            Self::Instances(names, schema) if names.iter().any(|used| used == name) => {
+                Some((schema, InputType::Service))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// One instance of a service.
@@ -170,20 +197,37 @@ impl ServiceSpec {
     }
 
     /// Replaces every `${Proton::CURRENT_VAL}` by the value at the same place in `current`, where
-    /// instances are matched by their names. Returns whether there was any.
+    /// instances are matched by their names. Where there is none, the input is left out; in what
+    /// is `used` it must be one that the schema knows. Returns whether there was any.
     ///
     /// After an error the spec is half resolved and of no use.
-    pub fn resolve_current(&mut self, current: &ServiceSpec) -> Result<bool, SpecError> {
-        let mut resolution = current::Resolution::default();
+    pub fn resolve_current(
+        &mut self,
+        current: &ServiceSpec,
+        used: Used<'_>,
+    ) -> Result<bool, SpecError> {
+        let mut resolution = Resolution::new(current::NO_VALUE);
+        let mut resolve = |inputs: &mut Value, before: Option<&Value>, path: &str, schema| {
+            if let Some((schema, kind)) = schema {
+                refuse_unknown(&mut resolution, inputs, before, path, schema, kind);
+            }
+            let missing = match schema {
+                Some(_) => Missing::LeftOut,
+                None => Missing::Unread,
+            };
+            resolution.resolve(inputs, before, path, missing);
+        };
         if let Some(inputs) = &mut self.pipeline {
-            resolution.resolve(inputs, current.pipeline.as_ref(), "pipeline");
+            let before = current.pipeline.as_ref();
+            resolve(inputs, before, "pipeline", used.pipeline());
         }
         for (index, instance) in self.instances.iter_mut().enumerate() {
             let before = current
                 .instance(&instance.name)
                 .map(|(_, before)| &before.inputs);
             let path = format!("instances[{index}].spec");
-            resolution.resolve(&mut instance.inputs, before, &path);
+            let schema = used.instance(&instance.name);
+            resolve(&mut instance.inputs, before, &path, schema);
         }
         let replaced = resolution.replaced;
         none_of(resolution.violations, |violations| {
@@ -243,6 +287,24 @@ impl ServiceSpec {
     }
 }
 
+/// A mistyped name must not be lost without a word.
+fn refuse_unknown(
+    resolution: &mut Resolution,
+    inputs: &Value,
+    before: Option<&Value>,
+    path: &str,
+    schema: &Schema,
+    kind: InputType,
+) {
+    for (name, value) in inputs.as_object().into_iter().flatten() {
+        let has_value = before.is_some_and(|before| before.get(name).is_some());
+        if is_marker(value) && !has_value && !schema.knows(kind, name) {
+            let place = format!("{path}.{name}");
+            resolution.refuse(place, "but is not an input of the template");
+        }
+    }
+}
+
 fn missing_instance(name: &str) -> SpecError {
     let message = format!("must hold an instance named `{name}`");
     SpecError::inputs(KIND, vec![Violation::new("instances", message)])
@@ -255,7 +317,7 @@ fn check(
     kind: InputType,
     schema: &Schema,
 ) -> Result<Value, SpecError> {
-    let mut violations = current::unresolved(inputs);
+    let mut violations = current::unresolved(inputs, current::NO_VALUE);
     violations.extend(schema.validate_among(sets, kind, inputs));
     let violations = violations
         .into_iter()

@@ -141,9 +141,21 @@ fn a_customer_managed_environment_gives_outputs_that_are_strings() {
         ]
     );
     assert_eq!(spec.inputs, json!({}));
-    let error = EnvironmentSpec::parse("proton: EnvironmentSpec\nspec: {VpcId: 5}", &schema, true)
-        .expect_err("refused");
-    assert_eq!(error.to_string(), "`spec.VpcId` must be of type string");
+    let refused = |value: &str| {
+        let text = format!("proton: EnvironmentSpec\nspec: {{VpcId: {value}}}");
+        let refused = EnvironmentSpec::parse(&text, &schema, true);
+        refused.expect_err("refused").to_string()
+    };
+    assert_eq!(refused("5"), "`spec.VpcId` must be of type string");
+    for value in ["''", &"x".repeat(1_025)] {
+        assert_eq!(
+            refused(value),
+            "`spec.VpcId` must have 1 to 1024 characters in name and value, as all outputs"
+        );
+    }
+    let longest = "é".repeat(1_024);
+    let text = format!("proton: EnvironmentSpec\nspec: {{VpcId: {longest}}}");
+    EnvironmentSpec::parse(&text, &schema, true).expect("valid");
 }
 
 #[test]
@@ -316,7 +328,10 @@ instances:
 - {name: mine, environment: e, spec: {port: \"${Proton::CURRENT_VAL}\", image: new}}
 ",
     );
-    assert_eq!(spec.resolve_current(&service(CURRENT)), Ok(true));
+    assert_eq!(
+        spec.resolve_current(&service(CURRENT), Used::Nothing),
+        Ok(true)
+    );
     assert_eq!(
         spec.pipeline,
         Some(json!({"dir": "now", "deep": {"list": [0, {"x": 2}]}}))
@@ -327,33 +342,51 @@ instances:
     );
 }
 
-#[test]
-fn a_marker_without_a_current_value_is_refused_by_its_path() {
-    let mut spec = service(
-        "
+/// The same marker everywhere, where there is and where there is no current value.
+const MARKED: &str = "
 proton: ServiceSpec
-pipeline: {deep: {other: \"${Proton::CURRENT_VAL}\"}}
+pipeline: {dir: \"${Proton::CURRENT_VAL}\", deep: {other: \"${Proton::CURRENT_VAL}\"}}
 instances:
 - {name: fresh, environment: e, spec: {port: \"${Proton::CURRENT_VAL}\"}}
-- {name: mine, environment: e, spec: {size: \"${Proton::CURRENT_VAL}\"}}
-",
-    );
-    let error = spec
-        .resolve_current(&service(CURRENT))
-        .expect_err("refused");
-    let paths: Vec<&str> = error
-        .violations
-        .iter()
-        .map(|found| found.path.as_str())
-        .collect();
+- {name: mine, environment: e, spec: {size: \"${Proton::CURRENT_VAL}\", image: \"${Proton::CURRENT_VAL}\", list: [\"${Proton::CURRENT_VAL}\"]}}
+";
+
+fn paths(error: SpecError) -> Vec<String> {
+    let violations = error.violations.into_iter();
+    violations.map(|found| found.path).collect()
+}
+
+#[test]
+fn what_has_no_current_value_is_left_out() {
+    let mut spec = service(MARKED);
+    let fresh = ["fresh".to_owned()];
+    let used = Used::Instances(&fresh, &service_schema());
+    assert_eq!(spec.resolve_current(&service(CURRENT), used), Ok(true));
+    assert_eq!(spec.pipeline, Some(json!({"dir": "now", "deep": {}})));
+    assert_eq!(spec.instances[0].inputs, json!({}));
+    let mine = &spec.instances[1].inputs;
+    assert_eq!(*mine, json!({"image": "nginx", "list": []}));
+}
+
+#[test]
+fn in_what_is_used_a_marker_stands_for_an_input_and_for_no_item_of_a_list() {
+    let mine = ["mine".to_owned()];
+    let schema = service_schema();
+    let used = Used::Instances(&mine, &schema);
+    let refused = service(MARKED).resolve_current(&service(CURRENT), used);
+    let refused = refused.expect_err("refused");
     assert_eq!(
-        paths,
-        [
-            "pipeline.deep.other",
-            "instances[0].spec.port",
-            "instances[1].spec.size"
-        ]
+        refused.to_string(),
+        "`instances[1].spec.size` is ${Proton::CURRENT_VAL}, but is not an input of the template; \
+         `instances[1].spec.list[0]` is ${Proton::CURRENT_VAL}, but the current spec has no value \
+         there"
     );
+    let text = MARKED.replace("deep:", "ports:");
+    let refused = service(&text).resolve_current(&service(CURRENT), Used::Pipeline(&schema));
+    assert_eq!(refused, Ok(true), "only names at the top are known");
+    let text = MARKED.replace("dir:", "dri:");
+    let refused = service(&text).resolve_current(&service(CURRENT), Used::Pipeline(&schema));
+    assert_eq!(paths(refused.expect_err("refused")), ["pipeline.dri"]);
 }
 
 #[test]
@@ -362,7 +395,10 @@ fn a_spec_without_markers_stays_as_it_is() {
         "proton: ServiceSpec\ninstances: [{name: a, environment: e, spec: {image: \"x ${Proton::CURRENT_VAL}\"}}]",
     );
     let before = spec.clone();
-    assert_eq!(spec.resolve_current(&service(CURRENT)), Ok(false));
+    assert_eq!(
+        spec.resolve_current(&service(CURRENT), Used::Nothing),
+        Ok(false)
+    );
     assert!(spec == before);
 }
 
@@ -379,8 +415,10 @@ fn a_marker_that_was_not_resolved_is_no_value() {
         "`instances[0].spec.image` is ${Proton::CURRENT_VAL}, but the current spec has no value there"
     );
     spec.check_pipeline(&schema).expect_err("refused");
-    assert!(
-        environment("proton: EnvironmentSpec\nspec: {name: \"${Proton::CURRENT_VAL}\"}").is_err()
+    let refused = environment("proton: EnvironmentSpec\nspec: {name: \"${Proton::CURRENT_VAL}\"}");
+    assert_eq!(
+        refused.expect_err("refused").to_string(),
+        "`spec.name` is ${Proton::CURRENT_VAL}, which only the specs of services can refer to"
     );
 }
 

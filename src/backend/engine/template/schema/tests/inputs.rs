@@ -29,6 +29,41 @@ fn references_between_types_are_followed() {
     }
 }
 
+/// They are read as floating-point numbers, and would lose their last digits.
+#[test]
+fn integers_have_at_most_64_bits() {
+    let schema = with(
+        &json!({
+            "i": {"type": "integer"},
+            "n": {"type": "number"},
+            "l": {"type": "array", "items": {"type": "object", "properties": {"i": {"type": "integer"}}}}
+        }),
+        &json!({}),
+    );
+    let inputs = |text: &str| crate::backend::engine::template::yaml::parse(text).expect("YAML");
+    for fine in [
+        "i: 18446744073709551615",
+        "i: -9223372036854775808",
+        "n: 1e30",
+        "i: ~",
+    ] {
+        assert_eq!(violations(&schema, &inputs(fine)), [""; 0], "{fine}");
+    }
+    for (text, place) in [
+        ("i: 18446744073709551616", "i"),
+        ("i: -9223372036854775809", "i"),
+        ("l: [{i: 1}, {i: 1e30}]", "l[1].i"),
+    ] {
+        let expected = format!("`{place}` must be an integer of at most 64 bits");
+        assert_eq!(violations(&schema, &inputs(text)), [expected], "{text}");
+    }
+    assert_eq!(
+        violations(&schema, &inputs("i: 5.0")),
+        ["`i` must be of type integer"],
+        "OpenAPI 3.0 writes integers without a fraction"
+    );
+}
+
 #[test]
 fn an_input_type_may_itself_be_a_reference() {
     let schema = parse_types(&json!({"T": {"$ref": "#/schema/types/U"}, "U": {"type": "object", "properties": {"a": {"type": "string"}}}})).expect("valid");
