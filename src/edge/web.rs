@@ -136,8 +136,9 @@ where
         if !is_web(&request) {
             return Box::pin(self.plain.clone().oneshot(request));
         }
-        match request.headers().get(header::ORIGIN) {
-            Some(origin) if !self.allows(origin) => {
+        let mut origins = request.headers().get_all(header::ORIGIN).iter();
+        match origins.next() {
+            Some(origin) if !self.allows(origin) || origins.next().is_some() => {
                 let problem =
                     "pages of this origin are not answered; see grpc-web.allowed-origins\n";
                 let mut refusal = Response::new(Body::new(problem.to_owned()));

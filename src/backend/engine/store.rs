@@ -19,12 +19,14 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::changes::Changes;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::watched;
 pub use directory::OpenError;
@@ -34,6 +36,8 @@ pub use version::Version;
 
 /// Connections that serve reads at the same time.
 const READERS: usize = 4;
+/// When to come back where somebody has to put the database back.
+const LATER: Duration = Duration::from_secs(5);
 
 /// A store. Clones share it.
 #[derive(Clone)]
@@ -44,12 +48,25 @@ pub struct Store {
     _lock: Option<Arc<std::fs::File>>,
     /// Where the database is, unless it is in memory.
     place: Option<Arc<directory::Place>>,
+    /// Whether the database was there when it was last looked for.
+    in_place: Arc<AtomicBool>,
+    /// Random bytes that nobody else has, and that stay.
+    secret: Arc<[u8]>,
 }
 
 #[derive(Clone)]
 struct Readers {
     idle: Arc<std::sync::Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+}
+
+/// Why nothing is stored any more.
+fn lost() -> Error {
+    let kind = ErrorKind::Unavailable { retry_after: LATER };
+    Error::new(
+        kind,
+        "the gateway's database was deleted or replaced, so that a change would be lost; nothing was changed",
+    )
 }
 
 fn size(path: &Path) -> Option<u64> {
@@ -66,6 +83,7 @@ impl Store {
         let path = directory.join(directory::DATABASE);
         let writer =
             schema::open_for_writing(&path).map_err(|cause| OpenError::database(&path, cause))?;
+        let secret = schema::secret(&writer).map_err(|cause| OpenError::database(&path, cause))?;
         let place = directory::Place::of(&path).map_err(|cause| OpenError::Unusable {
             path: directory.to_owned(),
             cause,
@@ -91,6 +109,8 @@ impl Store {
             }),
             _lock: Some(Arc::new(lock)),
             place: Some(Arc::new(place)),
+            in_place: Arc::new(AtomicBool::new(true)),
+            secret,
         })
     }
 
@@ -112,6 +132,11 @@ impl Store {
         }
     }
 
+    /// The secret of this store.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
     /// Which state readers see.
     pub fn version(&self) -> &Version {
         &self.writer.version
@@ -124,13 +149,16 @@ impl Store {
 
     /// A store that is gone when its last clone is dropped.
     pub fn in_memory() -> std::result::Result<Self, OpenError> {
-        let connection = schema::open_in_memory()
-            .map_err(|cause| OpenError::database(Path::new(":memory:"), cause))?;
+        let failed = |cause| OpenError::database(Path::new(":memory:"), cause);
+        let connection = schema::open_in_memory().map_err(failed)?;
+        let secret = schema::secret(&connection).map_err(failed)?;
         Ok(Self {
             writer: writer::Writer::start(connection),
             readers: None,
             _lock: None,
             place: None,
+            in_place: Arc::new(AtomicBool::new(true)),
+            secret,
         })
     }
 
@@ -142,6 +170,9 @@ impl Store {
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
+        if !self.in_place.load(Ordering::Relaxed) {
+            return Err(lost());
+        }
         self.writer.run(work).await
     }
 
@@ -151,14 +182,17 @@ impl Store {
     }
 
     /// Whether the database is still where the next start will look for it. SQLite goes on with
-    /// a file that was deleted or replaced, and all of that is lost.
+    /// a file that was deleted or replaced, and all of that is lost. So nothing is stored any more until
+    /// it is there again.
     pub async fn is_in_place(&self) -> bool {
         let Some(place) = self.place.clone() else {
             return true;
         };
-        tokio::task::spawn_blocking(move || place.is_kept())
+        let kept = tokio::task::spawn_blocking(move || place.is_kept())
             .await
-            .unwrap_or(false)
+            .unwrap_or(false);
+        self.in_place.store(kept, Ordering::Relaxed);
+        kept
     }
 
     /// Runs `work` on a consistent snapshot.

@@ -260,7 +260,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListTagsForResourceRequest,
 ) -> Result<pb::ListTagsForResourceResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let mut tags = resource(tx, cx, &request.resource_arn)?;
     let tail = cx.tail(&request.resource_arn).unwrap_or_default();
     tags.extend(customer(tx, tail)?);
@@ -268,7 +268,7 @@ pub fn list(
         .into_iter()
         .map(|tag| ((tag.key().to_owned(), String::new()), tag))
         .collect();
-    let (tags, next_token) = page.slice(items, false);
+    let (tags, next_token) = page.slice(items, false)?;
     // The model allows 50 tags in an answer, and Proton's own come on top of the customer's.
     Ok(pb::ListTagsForResourceResponse { tags, next_token })
 }
