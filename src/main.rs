@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, Parser, Subcommand};
 use proton_gateway::auth::policy::check::PolicyCommand;
 use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command::{self, TokenCommand};
@@ -101,6 +102,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(problem) => {
             drop(problem.print());
+            if let Some(hint) = misplaced(&problem) {
+                drop(writeln!(std::io::stderr(), "\n{hint}"));
+            }
             return ExitCode::from(if problem.use_stderr() { USAGE } else { 0 });
         }
     };
@@ -112,6 +116,17 @@ fn main() -> ExitCode {
             ExitCode::from(failure.status())
         }
     }
+}
+
+/// What to do about a flag of the whole program that stands behind a command.
+fn misplaced(problem: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(given)) = problem.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let name = given.split('=').next()?.strip_prefix("--")?;
+    let all = Options::augment_args(clap::Command::new("proton-gateway"));
+    let known = all.get_arguments().any(|it| it.get_long() == Some(name));
+    known.then(|| format!("--{name} is for the whole program and stands before the command: proton-gateway --{name} … COMMAND"))
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {

@@ -41,6 +41,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 pub fn run(config: Config, source: Source) -> Result<(), String> {
     let (_written, dials) = telemetry::log(&config.log, config.log_format)?;
     on_runtime(async {
+        signals::outlast_full_files();
         let stops = Stops::counted();
         tokio::select! {
             ended = serve(config, source, dials, stops.clone()) => ended,

@@ -1,6 +1,6 @@
 //! Lists without what their caller may not get.
 //!
-//! Pages become shorter, and their tokens stay as they are.
+//! Pages become shorter, and their tokens stay as they are: sealed, they say nothing of what is left out.
 
 use super::resource::Resource;
 use super::{Authorizer, exempt};

@@ -223,3 +223,69 @@ impl<'a, T> Taken<'a, T> {
         Ok((self.items, token.transpose()?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+    use crate::backend::engine::bucket::Buckets;
+    use crate::backend::engine::context::{Quotas, Settings};
+
+    fn context(secret: &[u8]) -> Context {
+        let settings = Settings {
+            region: "us-east-1".to_owned(),
+            account_id: "123456789012".to_owned(),
+            step: Duration::ZERO,
+            self_managed_timeout: Duration::from_secs(1),
+            buckets: Buckets::in_folder("nowhere"),
+            quotas: Quotas::default(),
+        };
+        Context::new(SystemTime::now(), Arc::new(settings), Arc::default())
+            .sealing(Seal::of(secret))
+    }
+
+    /// One item of a list after `token`, and the token of the next.
+    fn one(
+        cx: &Context,
+        items: &[&str],
+        token: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>)> {
+        let mut request = pb::ListEnvironmentsRequest {
+            max_results: Some(1),
+            next_token: token,
+            ..pb::ListEnvironmentsRequest::default()
+        };
+        let item = |name: &&str| ((String::new(), (*name).to_owned()), (*name).to_owned());
+        Page::of(cx, &mut request)?.slice(items.iter().map(item).collect(), false)
+    }
+
+    #[test]
+    fn a_token_tells_nothing_of_the_item_where_its_page_ended() {
+        let cx = context(b"one");
+        let (items, token) = one(&cx, &["secret-environment", "x"], None).unwrap();
+        assert_eq!(items, ["secret-environment"]);
+        let token = token.unwrap();
+        let plain = STANDARD.decode(&token).unwrap();
+        assert!(!plain.windows(6).any(|part| part == b"secret"));
+        let (_, short) = one(&cx, &["s", "x"], None).unwrap();
+        assert_eq!(short.unwrap().len(), token.len());
+        let (items, end) = one(&cx, &["secret-environment", "x"], Some(token.clone())).unwrap();
+        assert_eq!((items, end), (vec!["x".to_owned()], None));
+        // Nor can one be made that begins in between.
+        let position = Position {
+            sort: String::new(),
+            key: "s".to_owned(),
+            padding: Vec::new(),
+        };
+        for token in [STANDARD.encode(position.encode_to_vec()), "AAAA".to_owned()] {
+            let error = one(&cx, &["x"], Some(token)).unwrap_err();
+            assert!(error.message.contains("next_token"), "{error}");
+        }
+        assert!(one(&context(b"two"), &["x"], Some(token)).is_err());
+    }
+}
