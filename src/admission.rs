@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
-use crate::api::{Request, Rpc};
+use crate::api::{Operation, Request, Response, Rpc};
 use crate::audit::Audit;
 use crate::auth::Principal;
 use crate::auth::policy::resource::Resource;
@@ -30,11 +30,63 @@ pub struct Guards {
     pub authorizer: Option<Authorizer>,
     /// How much callers may ask for; absent where nothing is limited.
     pub limiter: Option<Limiter>,
+    /// How many streams may be open, where nothing is limited.
+    pub streams: Option<Limiter>,
     /// As whom the upstream is asked.
     pub identities: Identities,
 }
 
 impl Guards {
+    /// What shows what a stream about `request` is about, where the request names no more than an id:
+    /// it has to be admitted to what is found as well.
+    pub fn finder(&self, request: &Request, arrival: &Arrival) -> Option<Operation> {
+        let authorizer = self.authorizer.as_ref();
+        let authorizer = authorizer.filter(|_| !exempt(&arrival.principal))?;
+        authorizer.finder(request.operation())
+    }
+
+    /// Lets a stream go on that was admitted, now that `found` is what it is about.
+    pub async fn admit_to(
+        &self,
+        found: &Response,
+        admission: Admission,
+        rpc: &'static Rpc,
+        request: &Request,
+        arrival: &Arrival,
+    ) -> Result<Admission> {
+        let Some(authorizer) = &self.authorizer else {
+            return Ok(admission);
+        };
+        let resource = Resource::of(request)?.at(arrival.upstream.as_deref());
+        let resource = resource.found_in(found);
+        let permitted = permitted(authorizer, &arrival.principal, rpc, resource).await;
+        self.put_down(rpc, request, arrival, &permitted);
+        let (revoked, over) = (permitted?, admission.over.clone());
+        let over = async move {
+            tokio::select! {
+                () = over => {}
+                () = revoked => {}
+            }
+        };
+        Ok(Admission {
+            over: over.boxed().shared(),
+            ..admission
+        })
+    }
+
+    fn put_down<T>(
+        &self,
+        rpc: &'static Rpc,
+        request: &Request,
+        arrival: &Arrival,
+        admitted: &Result<T>,
+    ) {
+        if let (Err(error), Some(audit)) = (admitted, &self.audit) {
+            let call = Call::new(request.clone(), Door::Grpc, arrival);
+            audit.denied(rpc, &call, error);
+        }
+    }
+
     /// Lets a caller open a stream of `rpc` about what `request` names, or says why not.
     pub async fn admit(
         &self,
@@ -43,10 +95,7 @@ impl Guards {
         arrival: &Arrival,
     ) -> Result<Admission> {
         let admitted = self.decide(rpc, request, arrival).await;
-        if let (Err(error), Some(audit)) = (&admitted, &self.audit) {
-            let call = Call::new(request.clone(), Door::Grpc, arrival);
-            audit.denied(rpc, &call, error);
-        }
+        self.put_down(rpc, request, arrival, &admitted);
         admitted
     }
 
@@ -63,7 +112,7 @@ impl Guards {
             }
             _ => std::future::pending().boxed(),
         };
-        let limiter = self.limiter.as_ref();
+        let limiter = self.limiter.as_ref().or(self.streams.as_ref());
         let held = limiter
             .map(|limiter| limiter.stream(rpc, &arrival.principal))
             .transpose()?;

@@ -156,6 +156,14 @@ fn refused(
     error
 }
 
+/// What a caller is told whose request has met a defect. The panic itself says where it was.
+fn panicked(door: Door, request_id: &str) -> Error {
+    tracing::error!(door = door.name(), request_id, "a call panicked");
+    Error::internal(
+        "the call met a defect of the gateway; whether it has changed something is not known",
+    )
+}
+
 /// Reads the header `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).
 fn grpc_timeout(value: &str) -> Option<Duration> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;

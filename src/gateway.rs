@@ -246,7 +246,32 @@ impl Gateway {
         arrival: &Arrival,
     ) -> Result<Admission> {
         let rpc = Rpc::of(rpc).ok_or_else(|| Error::internal("an rpc is not in the contract"))?;
-        let admission = self.guards.admit(rpc, request, arrival).await?;
+        let mut admission = self.guards.admit(rpc, request, arrival).await?;
+        if self.guards.finder(request, arrival).is_some() {
+            // What a stream polls shows what it is about; the gateway asks, as for each poll.
+            let asking = Arrival {
+                principal: Principal::gateway(),
+                deadline: arrival.deadline,
+                request_id: arrival.request_id.clone(),
+                ..Arrival::default()
+            };
+            let call = Call {
+                identity: Some(admission.identity().clone()),
+                ..Call::new(request.clone(), Door::Wait, &asking)
+            };
+            match self.call(call).await {
+                Ok(found) => {
+                    let found = &found.response;
+                    let admitted = self
+                        .guards
+                        .admit_to(found, admission, rpc, request, arrival);
+                    admission = admitted.await?;
+                }
+                // The stream says it.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
         // A stream is held to no state that its caller has seen.
         arrival.expected.check(None)?;
         Ok(admission)

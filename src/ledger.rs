@@ -89,12 +89,7 @@ impl Ledger {
     ) -> Result<Self> {
         let secret = match secret {
             Some(given) => given,
-            None => {
-                let mut fresh = [0; DIGEST];
-                getrandom::fill(&mut fresh)
-                    .map_err(|error| Error::internal(format!("no random bytes: {error}")))?;
-                store.write(move |tx| tx.ledger_secret(&fresh)).await?
-            }
+            None => store.secret().to_vec(),
         };
         Ok(Self {
             store,

@@ -25,6 +25,9 @@ use crate::telemetry::metrics::watched;
 
 /// When to come back where it depends on when others end.
 const LATER: Duration = Duration::from_secs(1);
+/// Open streams of one known caller, and of all together, where the configuration says nothing. Each takes
+/// up to 40 KiB, and they stay: all together remain below the memory that deployments have by default.
+const STREAMS: [u32; 2] = [2_500, 10_000];
 /// How often it is said that callers find no room.
 const REMINDER: Duration = Duration::from_secs(60);
 
@@ -84,26 +87,37 @@ struct Refusal {
     limit: &'static str,
     retry_after: Duration,
     message: String,
+    /// Nobody has asked for the limit, so that it is not for show.
+    unasked: bool,
 }
 
 impl Limiter {
     /// A limiter after `limits`, if they limit callers at all.
     pub fn new(limits: &Limits, metrics: Metrics) -> Option<Self> {
         limits.limit_callers().then(|| {
-            let limiter = Self(Arc::new(State {
-                born: Instant::now(),
-                rules: ArcSwap::from_pointee(Rules::of(limits)),
-                callers: Callers::at_most(limits.max_callers),
-                total: Bucket::default(),
-                counts: Default::default(),
-                reminded: AtomicU64::new(0),
-                metrics,
-            }));
+            let limiter = Self::of(limits, metrics);
             let state = Arc::downgrade(&limiter.0);
             let callers = move || u64::try_from(state.upgrade()?.callers.count()).ok();
             limiter.0.metrics.watch(watched::LIMIT_CALLERS, callers);
             limiter
         })
+    }
+
+    /// What bounds streams where nothing limits callers.
+    pub fn of_streams(metrics: Metrics) -> Self {
+        Self::of(&Limits::default(), metrics)
+    }
+
+    fn of(limits: &Limits, metrics: Metrics) -> Self {
+        Self(Arc::new(State {
+            born: Instant::now(),
+            rules: ArcSwap::from_pointee(Rules::of(limits)),
+            callers: Callers::at_most(limits.max_callers),
+            total: Bucket::default(),
+            counts: Default::default(),
+            reminded: AtomicU64::new(0),
+            metrics,
+        }))
     }
 
     /// Other limits hold from now on, for all that callers have used already. How many callers are
@@ -161,7 +175,7 @@ impl Limiter {
         };
         let rules = state.rules.load();
         if let Err(refusal) = state.verdict(&rules, asked, &holding.caller, before, now) {
-            state.refuse(rules.shadow, asked, refusal)?;
+            state.refuse(rules.shadow && !refusal.unasked, asked, refusal)?;
         }
         Ok(Held(Some(holding)))
     }
@@ -179,25 +193,29 @@ impl State {
     ) -> std::result::Result<(), Refusal> {
         let tier = rules.tier(asked.principal);
         let place = asked.place;
+        let unasked = place.unasked(asked.principal);
         let places = [
             (
                 tier.caps[place as usize],
+                unasked[0],
                 before[0],
                 place.limits()[0],
                 "this caller",
             ),
             (
                 rules.total_caps[place as usize],
+                unasked[1],
                 before[1],
                 place.limits()[1],
                 "the gateway",
             ),
         ];
-        for (cap, taken, limit, whose) in places {
-            if let Some(cap) = cap.filter(|cap| taken >= *cap) {
+        for (given, unasked, taken, limit, whose) in places {
+            if let Some(cap) = given.or(unasked).filter(|cap| taken >= *cap) {
                 return Err(Refusal {
                     limit,
                     retry_after: LATER,
+                    unasked: given.is_none(),
                     message: format!(
                         "{whose} has its {cap} {} at the same time already; nothing was changed",
                         place.name()
@@ -214,6 +232,7 @@ impl State {
             own.take(quota, cost, now).map_err(|wait| Refusal {
                 limit: rate_limit(class),
                 retry_after: whole_millis(wait),
+                unasked: false,
                 message: format!(
                     "this caller's limit of {} calls is used up for the moment; nothing was changed",
                     class.name()
@@ -228,6 +247,7 @@ impl State {
                 Refusal {
                     limit: "total/rate",
                     retry_after: whole_millis(wait),
+                    unasked: false,
                     message: "the limit of all callers together is used up for the moment; nothing was changed".to_owned(),
                 }
             })?;
@@ -331,6 +351,16 @@ impl Place {
         match self {
             Self::Call => "calls",
             Self::Stream => "streams",
+        }
+    }
+
+    /// What bounds a caller, and all, where the configuration does not. Where nobody is known there is
+    /// nobody to tell apart.
+    fn unasked(self, principal: &Principal) -> [Option<u32>; 2] {
+        let known = principal.method != Method::Anonymous;
+        match self {
+            Self::Call => [None, None],
+            Self::Stream => [known.then_some(STREAMS[0]), Some(STREAMS[1])],
         }
     }
 

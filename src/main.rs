@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, Parser};
 use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command;
 use proton_gateway::client::{self, Failure, USAGE};
 use proton_gateway::command_line::{Arguments, Command};
-use proton_gateway::config::Config;
+use proton_gateway::config::{Config, Options};
 use proton_gateway::program::{self, Source};
 use proton_gateway::schema;
 use proton_gateway::waits::Key;
@@ -18,6 +19,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(problem) => {
             drop(problem.print());
+            if let Some(hint) = misplaced(&problem) {
+                drop(writeln!(std::io::stderr(), "\n{hint}"));
+            }
             return ExitCode::from(if problem.use_stderr() { USAGE } else { 0 });
         }
     };
@@ -29,6 +33,17 @@ fn main() -> ExitCode {
             ExitCode::from(failure.status())
         }
     }
+}
+
+/// What to do about a flag of the whole program that stands behind a command.
+fn misplaced(problem: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(given)) = problem.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let name = given.split('=').next()?.strip_prefix("--")?;
+    let all = Options::augment_args(clap::Command::new("proton-gateway"));
+    let known = all.get_arguments().any(|it| it.get_long() == Some(name));
+    known.then(|| format!("--{name} is for the whole program and stands before the command: proton-gateway --{name} … COMMAND"))
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {

@@ -42,6 +42,7 @@ pub fn run(source: Source) -> Result<(), String> {
     on_runtime(async {
         // Before anything else: whatever comes from now on ends the program in order.
         let (stops, hang_ups) = (Stops::counted()?, HangUps::noticed());
+        signals::outlast_full_files();
         tokio::select! {
             ended = serve(source, &mut written, hang_ups, stops.clone()) => ended,
             () = stops.times(2) => Err(

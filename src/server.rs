@@ -29,7 +29,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tower::Service;
 
 use self::beginning::Beginnings;
-use self::connection::House;
+use self::connection::{Full, House};
 pub use self::listener::Listener;
 pub use self::peer::{Peer, Unknown};
 use self::tls::Tls;
@@ -171,6 +171,9 @@ impl Server {
         let beginnings = Beginnings::new(limits.max_handshakes);
         let house = Arc::new(House {
             places: Arc::new(Semaphore::new(limits.max_connections)),
+            // Places bound them.
+            strangers: Beginnings::new(usize::MAX),
+            full: Full::default(),
             limits,
             tls,
             shutdown: shutdown.clone(),
@@ -303,6 +306,50 @@ mod tests {
         waiting.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(began.elapsed() < hour.0 / 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_made_no_call_gives_way_at_once_where_all_places_are_taken() {
+        let (_stop, shutdown) = Shutdown::channel();
+        let (listener, address) = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let hour = crate::config::Span(Duration::from_secs(3600));
+        let limits = Connections {
+            max_connections: 2,
+            handshake_timeout: hour,
+            idle_timeout: hour,
+            ..Connections::default()
+        };
+        let pages = tower::service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        });
+        tokio::spawn(Server::new(listener).within(limits).serve(pages, shutdown));
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let mut known = TcpStream::connect(address).await.unwrap();
+        known.write_all(request).await.unwrap();
+        let mut answer = [0; 12];
+        known.read_exact(&mut answer).await.unwrap();
+        for _ in 0..5 {
+            let mut stranger = TcpStream::connect(address).await.unwrap();
+            stranger.write_all(PREFACE).await.unwrap();
+            stranger
+                .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+                .await
+                .unwrap();
+            let began = tokio::time::Instant::now();
+            // It has its place once the server speaks.
+            stranger.read_u8().await.unwrap();
+            assert!(began.elapsed() < Duration::from_secs(1));
+            // Kept open.
+            std::mem::forget(stranger);
+        }
+        let began = tokio::time::Instant::now();
+        let mut other = TcpStream::connect(address).await.unwrap();
+        other.write_all(request).await.unwrap();
+        other.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        known.write_all(request).await.unwrap();
+        known.read_exact(&mut answer).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::api::rules::camel_case;
+use crate::auth::policy::resource::Resource;
 use crate::edge::Arrival;
 use crate::edge::status;
 use crate::gateway::{Call, Door};
@@ -123,7 +124,7 @@ impl Record {
                 .upstream
                 .as_deref()
                 .map(|name| status::cut(name, MAX_NAME_BYTES).into_owned()),
-            resource: Some(json!({ "kind": policy.resource, "names": names })),
+            resource: Some(json!({ "kind": kind(call), "names": names })),
             request: Some(bounded(request)),
             ..Self::new(now, Kind::Mutation)
         }
@@ -203,6 +204,14 @@ impl Record {
         self.micros = u64::try_from(elapsed.as_micros()).ok();
         self
     }
+}
+
+/// An ARN says by itself of which kind it is.
+fn kind(call: &Call) -> &'static str {
+    let policy = call.operation.policy();
+    let arn = matches!(policy.named_by, [field] if field.ends_with("_arn"));
+    let named = arn.then(|| Resource::of(&call.request).ok()).flatten();
+    named.map_or(policy.resource, |resource| resource.kind)
 }
 
 fn address(peer: &Peer) -> Option<String> {

@@ -343,3 +343,16 @@ async fn a_denied_stream_is_put_down_by_its_own_name_and_other_errors_are_not() 
     assert_eq!(record["rpc"], "WaitServiceCreated");
     assert_eq!(record["resource"]["names"]["name"], "shop");
 }
+
+#[tokio::test]
+async fn what_an_arn_names_is_put_down_as_what_it_is() {
+    let book = Book::open("");
+    let request = pb::NotifyResourceDeploymentStatusChangeRequest {
+        resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/prod".to_owned(),
+        ..Default::default()
+    };
+    let report = call(Request::NotifyResourceDeploymentStatusChange(request));
+    drop(book.over(denied).oneshot(report).await);
+    let records = book.records().await;
+    assert_eq!(records[0]["resource"]["kind"], "environment");
+}

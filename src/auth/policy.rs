@@ -3,7 +3,8 @@
 //! What policies can speak of is in [`schema`]; what a call is about, in [`resource`]; policies
 //! from files, in [`set`]. This module holds the set that counts, remembers its decisions, and
 //! takes another set when the files change. A decision needs nothing but the request: nobody
-//! learns from a refusal whether a resource exists.
+//! learns from a refusal whether a resource exists. Only where a request names no more than an id is
+//! it decided once more, on what is found under it.
 
 pub mod check;
 pub mod list;
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 use self::resource::Resource;
 use self::set::{Policies, PolicyError};
 use super::{Method, Principal};
-use crate::api::{Class, Rpc};
+use crate::api::{Class, Operation, Rpc};
 use crate::config::authorization::AuthorizationConfig;
 use crate::error::{Error, ErrorKind, Origin, Result};
 use crate::reload::{Files, Reload};
@@ -225,6 +226,12 @@ impl Authorizer {
     /// Whether lists leave out what their caller may not get.
     pub fn filters_lists(&self) -> bool {
         self.shared.config.list_filter
+    }
+
+    /// What gets the resource of `operation`, where it has to be decided on once more when it is
+    /// found. The built-in policies do not speak of what a resource belongs to.
+    pub fn finder(&self, operation: Operation) -> Option<Operation> {
+        schema::getter(operation).filter(|_| !self.shared.config.policy_files.is_empty())
     }
 
     /// Tells when other policies come into force.

@@ -46,6 +46,7 @@ use tower::Service;
 use self::context::{Context, Ended, Lacked, Schemas};
 pub use self::context::{Quotas, Settings};
 use self::examinations::Examinations;
+use self::paging::Seal;
 use self::provision::{Backlog, Task};
 use self::registry::{TemplateRecord, VersionRecord};
 use self::store::{Store, Transaction};
@@ -74,6 +75,8 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     settings: Arc<Settings>,
     schemas: Arc<Schemas>,
+    /// Of the tokens of pages.
+    seal: Seal,
     examinations: Examinations,
     /// Wakes the worker: there may be a new task.
     changed: Arc<Notify>,
@@ -190,6 +193,7 @@ impl Engine {
         // Told by the store: a mutation may outlive its caller.
         let changed = store.committed();
         Self {
+            seal: Seal::of(store.secret()),
             store,
             clock,
             settings: Arc::new(settings),
@@ -263,6 +267,7 @@ impl Engine {
             Arc::clone(&self.settings),
             Arc::clone(&self.schemas),
         )
+        .sealing(self.seal.clone())
     }
 
     /// Runs `work` in a transaction that changes the store. A schema that it needs and that was

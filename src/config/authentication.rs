@@ -4,6 +4,8 @@
 
 mod check;
 
+pub(crate) use self::check::check_names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};

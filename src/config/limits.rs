@@ -27,7 +27,7 @@ pub struct Limits {
     /// Calls of one principal at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls: Option<u32>,
-    /// Open streams of one principal.
+    /// Open streams of one principal; 2,500 of one that is known where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<u32>,
     /// Of each principal: calls that change nothing.
@@ -145,7 +145,7 @@ pub struct Total {
     /// Calls at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls: Option<u32>,
-    /// Open streams.
+    /// Open streams; 10,000 where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<u32>,
     /// Of calls of all classes.

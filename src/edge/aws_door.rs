@@ -7,9 +7,11 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
@@ -79,13 +81,12 @@ impl AwsDoor {
         }
     }
 
-    async fn answer<B>(self, request: Request<B>) -> Response<Full<Bytes>>
+    async fn answer<B>(self, request: Request<B>, mut arrival: Arrival) -> Response<Full<Bytes>>
     where
         B: Body + Send + Unpin,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let mut arrival = Arrival::of(request.headers(), request.extensions());
         let serving = self.telemetry.as_ref().map(|telemetry| {
             let operation = target(request.headers()).ok();
             telemetry.aws(operation, request.headers(), &mut arrival)
@@ -202,7 +203,16 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let door = self.clone();
-        Box::pin(async move { Ok(door.answer(request).await) })
+        Box::pin(async move {
+            let arrival = Arrival::of(request.headers(), request.extensions());
+            let request_id = arrival.request_id.clone();
+            let answer = AssertUnwindSafe(door.answer(request, arrival));
+            let answered = answer.catch_unwind().await;
+            Ok(answered.unwrap_or_else(|_| {
+                let error = super::panicked(Door::Aws, &request_id);
+                failure(&error, &request_id)
+            }))
+        })
     }
 }
 
@@ -215,6 +225,7 @@ where
 {
     let operation = target(request.headers())?;
     content_type(request.headers())?;
+    plain(request.headers())?;
     let body = Limited::new(request.into_body(), MAX_REQUEST_BYTES)
         .collect()
         .await
@@ -293,6 +304,24 @@ fn content_type(headers: &HeaderMap) -> Result<(), Error> {
         _ => Err(Error::unreadable(format!(
             "the content type must be {CONTENT_TYPE}"
         ))),
+    }
+}
+
+/// Refuses what is packed: nobody unpacks it here.
+fn plain(headers: &HeaderMap) -> Result<(), Error> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    // The second is what older clients of AWS call the same.
+    let are_none = |coding: &HeaderValue| {
+        let known: [&[u8]; 2] = [b"identity", b"amz-1.0"];
+        known
+            .iter()
+            .any(|it| coding.as_bytes().eq_ignore_ascii_case(it))
+    };
+    match codings.all(are_none) {
+        true => Ok(()),
+        false => Err(Error::unreadable(
+            "the body has a content encoding; send it without",
+        )),
     }
 }
 

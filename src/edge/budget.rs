@@ -6,8 +6,8 @@
 //!
 //! The budget is for callers who are known, and none of them takes more than a quarter of it. Where
 //! nobody is authenticated, there is nobody to tell apart, and all have the whole. Who is still to be
-//! known, and who asks for the health only, have small budgets of their own: whoever uses these up
-//! keeps no one out who is known at once.
+//! known, and who asks for the health or the descriptors only, have small budgets of their own:
+//! whoever uses these up keeps no one out who is known at once.
 //!
 //! With 64 MiB and 16 KiB for each request there are at most 4096 requests at the same time, or
 //! 31 that have sent the two mebibytes that are read at most. A body is held up to three times for
@@ -28,6 +28,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::auth::{Method, Principal};
 use crate::error::{Error, ErrorKind};
+use crate::server::Peer;
 
 /// The bytes of all requests in flight whose callers are known.
 const BYTES: usize = 64 << 20;
@@ -36,10 +37,15 @@ const PART_OF_EACH: usize = 4;
 /// Which parts, besides, are for those who are still to be known, and for the health.
 const PART_OF_STRANGERS: usize = 8;
 const PART_OF_HEALTH: usize = 16;
+/// The same for the descriptors. Those streams last, so that each connection has a few only.
+const PART_OF_REFLECTION: usize = 16;
+const REFLECTIONS: usize = 8;
 /// What a request takes before its body: headers of at most this size, and a task.
 pub const REQUEST: usize = 16 << 10;
 /// How long a body may take for its next byte.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a stream on which a client asks whenever it likes may say nothing, once it has asked.
+const SILENCE: Duration = Duration::from_secs(60);
 /// When a caller who was refused may come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -51,6 +57,7 @@ pub struct Budget {
     callers: Arc<Pool>,
     strangers: Arc<Pool>,
     health: Arc<Pool>,
+    reflection: Arc<Pool>,
 }
 
 #[derive(Debug)]
@@ -63,10 +70,10 @@ struct Pool {
 }
 
 impl Pool {
-    fn of(bytes: usize) -> Arc<Self> {
+    fn of(bytes: usize, each: usize) -> Arc<Self> {
         Arc::new(Self {
             left: Semaphore::new(bytes),
-            each: bytes / PART_OF_EACH,
+            each,
             taken: Mutex::default(),
         })
     }
@@ -143,9 +150,10 @@ impl Budget {
     /// So much for known callers, and parts of it for others.
     pub fn of(bytes: usize) -> Self {
         Self {
-            callers: Pool::of(bytes),
-            strangers: Pool::of(bytes / PART_OF_STRANGERS),
-            health: Pool::of(bytes / PART_OF_HEALTH),
+            callers: Pool::of(bytes, bytes / PART_OF_EACH),
+            strangers: Pool::of(bytes / PART_OF_STRANGERS, 0),
+            health: Pool::of(bytes / PART_OF_HEALTH, 0),
+            reflection: Pool::of(bytes / PART_OF_REFLECTION, REFLECTIONS * REQUEST),
         }
     }
 
@@ -163,6 +171,13 @@ impl Budget {
     /// The share of a request for the health.
     pub fn of_health(&self) -> Result<Share, Error> {
         self.health.share(None, REQUEST)
+    }
+
+    /// The share of a stream of `peer` that asks for the descriptors.
+    pub fn of_reflection(&self, peer: &Arc<Peer>) -> Result<Share, Error> {
+        // Its connection, whoever is behind it.
+        let connection = format!("{:p}", Arc::as_ptr(peer));
+        self.reflection.share(Some(&connection), REQUEST)
     }
 
     /// What `proof` comes to. What needs no time takes nothing: it is there whatever strangers do.
@@ -205,7 +220,8 @@ impl Share {
             body,
             share: self.clone(),
             once: 0,
-            patience: Some(PATIENCE),
+            patience: PATIENCE,
+            afterwards: PATIENCE,
             silence: None,
         }
     }
@@ -224,7 +240,9 @@ pub struct Metered<B> {
     body: B,
     share: Share,
     once: usize,
-    patience: Option<Duration>,
+    patience: Duration,
+    /// The same, once something has come.
+    afterwards: Duration,
     /// Runs while nothing comes.
     silence: Option<Pin<Box<Sleep>>>,
 }
@@ -235,19 +253,17 @@ impl<B> Metered<B> {
         Self { once, ..self }
     }
 
-    /// The same, however long nothing comes.
+    /// The same for a stream whose client asks again whenever it likes.
     pub fn patiently(self) -> Self {
         Self {
-            patience: None,
+            afterwards: SILENCE,
             ..self
         }
     }
 
     /// Fails once nothing has come for too long.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<Error> {
-        let Some(patience) = self.patience else {
-            return Poll::Pending;
-        };
+        let patience = self.patience;
         let silence = self
             .silence
             .get_or_insert_with(|| Box::pin(sleep(patience)));
@@ -283,6 +299,7 @@ where
             return Poll::Ready(Some(Ok(frame)));
         }
         self.silence = None;
+        self.patience = self.afterwards;
         let once = std::mem::take(&mut self.once);
         Poll::Ready(Some(match self.share.grow(bytes + once) {
             Ok(()) => Ok(frame),
@@ -353,6 +370,40 @@ mod tests {
         assert_eq!(budget.prove(std::future::ready(7)).await.unwrap(), 7);
         let slow = budget.prove(tokio::task::yield_now()).await;
         assert!(slow.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_the_descriptors_takes_nothing_from_calls_and_a_connection_has_a_few() {
+        let budget = Budget::default();
+        let (one, other) = (Arc::new(Peer::default()), Arc::new(Peer::default()));
+        let streams: Vec<_> = std::iter::repeat_with(|| budget.of_reflection(&one))
+            .take(REFLECTIONS + 1)
+            .collect();
+        assert_eq!(streams.iter().filter(|it| it.is_ok()).count(), REFLECTIONS);
+        assert!(budget.of_reflection(&other).is_ok());
+        assert!(budget.share(&known("a"), BYTES / PART_OF_EACH).is_ok());
+        drop(streams);
+        assert!(budget.of_reflection(&one).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_asks_whenever_it_likes_asks_soon_and_again_within_a_minute() {
+        let peer = Arc::new(Peer::default());
+        let share = Budget::default().of_reflection(&peer).unwrap();
+        for (said, patience) in [(vec![], PATIENCE), (vec!["a"], SILENCE)] {
+            let said = said.into_iter().map(|text| {
+                let frame = Frame::data(Bytes::from_static(text.as_bytes()));
+                Ok::<_, std::convert::Infallible>(frame)
+            });
+            let said = tokio_stream::iter(said);
+            let said = futures_util::StreamExt::chain(said, tokio_stream::pending());
+            let began = tokio::time::Instant::now();
+            let body = share.meter(http_body_util::StreamBody::new(said));
+            let error = body.patiently().collect().await.unwrap_err();
+            let error = error.downcast::<Error>().unwrap();
+            assert_eq!(*error.kind, ErrorKind::DeadlineExceeded);
+            assert_eq!(began.elapsed().as_secs(), patience.as_secs());
+        }
     }
 
     #[tokio::test]

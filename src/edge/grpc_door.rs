@@ -1,11 +1,13 @@
 //! The gRPC door: what stands round the generated service.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -45,8 +47,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long the message of a request for the health may take, and how long it may be.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 const MAX_HEALTH_BYTES: usize = 1024;
-/// Streams on which a client asks whenever it likes.
+/// Streams on which a client asks whenever it likes, and how long a question may be.
 const REFLECTION: &str = "/grpc.reflection.";
+const MAX_REFLECTION_BYTES: usize = 4 * 1024;
 
 /// All services of the gRPC door.
 pub fn routes(
@@ -94,12 +97,12 @@ pub fn routes(
         .add_service(read!(
             reflection()
                 .build_v1()?
-                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .max_decoding_message_size(MAX_REFLECTION_BYTES)
         ))
         .add_service(read!(
             reflection()
                 .build_v1alpha()?
-                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .max_decoding_message_size(MAX_REFLECTION_BYTES)
         ))
         .prepare(),
     })))
@@ -180,7 +183,15 @@ where
             .as_ref()
             .map(|telemetry| telemetry.grpc(request.uri().path(), request.headers(), &mut arrival));
         let trace = arrival.trace.clone();
-        trace.over(async move { Ok(shared.answer(request, arrival, serving).await) })
+        let request_id = arrival.request_id.clone();
+        trace.over(async move {
+            let answer = AssertUnwindSafe(shared.answer(request, arrival, serving));
+            let answered = answer.catch_unwind().await;
+            Ok(answered.unwrap_or_else(|_| {
+                let error = super::panicked(Door::Grpc, &request_id);
+                status::of(&error, None, &request_id).into_http()
+            }))
+        })
     }
 }
 
@@ -273,17 +284,22 @@ where
         if open {
             end = end.min(Instant::now() + HEALTH_PATIENCE);
         }
-        let share = match open {
-            true => self.budget.of_health(),
-            false => self.budget.share(&arrival.principal, budget::REQUEST),
+        let reflection = parts.uri.path().starts_with(REFLECTION);
+        let share = match (open, reflection) {
+            (true, _) => self.budget.of_health(),
+            (_, true) => self.budget.of_reflection(&arrival.peer),
+            _ => self.budget.share(&arrival.principal, budget::REQUEST),
         };
         let share = match share {
             Ok(share) => share,
             Err(error) => return refusal(&error),
         };
-        let once = at_first(&parts.headers);
-        let patient = parts.uri.path().starts_with(REFLECTION);
-        let body = metered(&share, body, once, patient);
+        // Neither is longer than what each request takes at its beginning.
+        let once = match open || reflection {
+            true => 0,
+            false => at_first(&parts.headers),
+        };
+        let body = metered(&share, body, once, reflection);
         let body = match &read {
             // Its message is on its way.
             Some(read) if asked.is_none() => {

@@ -158,8 +158,9 @@ where
             return Box::pin(self.plain.clone().oneshot(request));
         }
         let pages = self.pages.load();
-        match request.headers().get(header::ORIGIN) {
-            Some(origin) if !pages.allows(origin) => {
+        let mut origins = request.headers().get_all(header::ORIGIN).iter();
+        match origins.next() {
+            Some(origin) if !pages.allows(origin) || origins.next().is_some() => {
                 let problem =
                     "pages of this origin are not answered; see grpc-web.allowed-origins\n";
                 let mut refusal = Response::new(Body::new(problem.to_owned()));

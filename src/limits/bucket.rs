@@ -35,24 +35,34 @@ impl Bucket {
         let takes = quota.interval.saturating_mul(cost.into());
         let room = quota.interval.saturating_mul(quota.burst);
         let mut missing = 0;
-        let taken = self
+        let update = |full_at: u64| {
+            // More than empty was made so by a slower quota, which holds no longer.
+            let then = full_at.max(now).min(now.saturating_add(room));
+            let taken = then.saturating_add(takes);
+            missing = taken.saturating_sub(now).saturating_sub(room);
+            match missing {
+                0 => Some(taken),
+                _ => (then < full_at).then_some(then),
+            }
+        };
+        // Nothing to change is no failure.
+        let _ = self
             .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-                let then = full_at.max(now).saturating_add(takes);
-                missing = then.saturating_sub(now).saturating_sub(room);
-                (missing == 0).then_some(then)
-            });
-        match taken {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Duration::from_nanos(missing)),
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+        match missing {
+            0 => Ok(()),
+            missing => Err(Duration::from_nanos(missing)),
         }
     }
 
     /// Puts back what was taken and not used.
     pub fn give_back(&self, quota: Quota, cost: u32) {
         let takes = quota.interval.saturating_mul(cost.into());
-        // It was added before.
-        self.0.fetch_sub(takes, Ordering::Relaxed);
+        let given = |full_at: u64| Some(full_at.saturating_sub(takes));
+        // What was taken is there, unless another quota has come in between.
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, given);
     }
 
     pub fn is_full(&self, now: u64) -> bool {
@@ -94,6 +104,22 @@ mod tests {
         assert_eq!(bucket.take(QUOTA, 3, 0), Err(Duration::from_nanos(200)));
         assert_eq!(bucket.take(QUOTA, 1, 0), Ok(()));
         assert_eq!(bucket.take(QUOTA, 0, 0), Ok(()));
+    }
+
+    #[test]
+    fn a_faster_quota_frees_who_was_held_up_by_a_slower_one() {
+        let (bucket, slow) = (
+            Bucket::default(),
+            Quota {
+                interval: 1_000_000,
+                burst: 3,
+            },
+        );
+        assert_eq!(bucket.take(slow, 3, 0), Ok(()));
+        assert_eq!(bucket.take(QUOTA, 1, 0), Err(Duration::from_nanos(100)));
+        assert_eq!(bucket.take(QUOTA, 1, 100), Ok(()));
+        bucket.give_back(slow, 1_000_000);
+        assert!(bucket.is_full(0));
     }
 
     #[test]

@@ -145,6 +145,52 @@ async fn a_place_is_taken_until_it_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn streams_are_bounded_although_nobody_has_asked_for_it() {
+    for limiter in [
+        Limiter::of_streams(Metrics::new().unwrap()),
+        // Not even for show: what nobody has asked for cannot be tried out.
+        limiter("shadow = true\ncalls = 1"),
+    ] {
+        let open = |caller: &Principal| limiter.stream(rpc("WatchDeployment"), caller);
+        let streams = |caller: &Principal, most| -> Vec<_> {
+            let opened = std::iter::repeat_with(|| open(caller)).take(most);
+            opened.map_while(Result::ok).collect()
+        };
+        let of_one = streams(&principal("a"), 20_000);
+        assert_eq!(of_one.len(), 2_500);
+        assert_eq!(refusal(open(&principal("a"))).0, "caller/streams");
+        let anonymous = Principal::anonymous();
+        let of_nobody = streams(&anonymous, 20_000);
+        assert_eq!(of_nobody.len(), 7_500);
+        assert_eq!(refusal(open(&anonymous)).0, "total/streams");
+        drop(of_one);
+        assert!(open(&anonymous).is_ok());
+    }
+    let wide = limiter("streams = 20000\ntotal = { streams = 30000 }");
+    let open = || wide.stream(rpc("WatchDeployment"), &principal("a"));
+    let held: Vec<_> = std::iter::repeat_with(open).take(20_001).collect();
+    assert_eq!(held.iter().filter(|it| it.is_ok()).count(), 20_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_limits_free_whom_the_ones_before_held_up() {
+    let slow = "read = { rate = \"1/h\", burst = 2 }\ntotal = { rate = \"1/h\", burst = 2 }";
+    let limiter = limiter(slow);
+    assert!(read(&limiter, "a").is_ok() && read(&limiter, "a").is_ok());
+    assert!(refusal(read(&limiter, "a")).1 > Duration::from_secs(3000));
+    let fast =
+        "read = { rate = \"1000/s\", burst = 100 }\ntotal = { rate = \"1000/s\", burst = 100 }";
+    limiter.change(&toml::from_str(fast).unwrap());
+    let wait = match read(&limiter, "a") {
+        Ok(_) => Duration::ZERO,
+        refused => refusal(refused).1,
+    };
+    assert!(wait <= Duration::from_millis(1), "{wait:?}");
+    tokio::time::advance(2 * wait).await;
+    assert!(read(&limiter, "a").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn in_the_shadow_everything_is_let_through_and_counted() {
     let (limiter, metrics) =
         limiter_and_metrics("shadow = true\ncalls = 1\nread = { rate = \"1/h\", burst = 2 }");

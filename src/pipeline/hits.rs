@@ -205,7 +205,7 @@ impl Known {
             .map_err(|error| Error::unreadable(error.to_string()))?;
         let permit = match &guards.authorizer {
             None => None,
-            Some(authorizer) if authorizer.filters(operation) => return Ok(None),
+            Some(authorizer) if authorizer.depends_on_answers(operation) => return Ok(None),
             Some(authorizer) => {
                 let resource = Resource::of(&request)?.at(upstream);
                 let permit = authorizer.permit(principal, operation.rpc(), &resource);

@@ -259,7 +259,7 @@ async fn look_after(store: &Store, health: &Health) {
         health.needs(health::STORE, now);
         if before && !now {
             tracing::error!(
-                "the database was deleted or replaced: what is stored from now on is lost; stop the program and restore it"
+                "the database was deleted or replaced: nothing is stored any more; stop the program and restore it"
             );
         }
         before = now;
@@ -293,9 +293,14 @@ mod tests {
             std::fs::rename(&file, &away).unwrap();
             tokio::time::sleep(2 * LOOK).await;
             assert!(!health.is_serving());
+            // What would be lost is not taken.
+            let refused = store.write(|_| Ok(())).await.unwrap_err();
+            assert!(refused.retry_after().is_some(), "{refused}");
+            assert_eq!(store.read(|_| Ok(())).await, Ok(()));
             std::fs::rename(&away, &file).unwrap();
             tokio::time::sleep(2 * LOOK).await;
             assert!(health.is_serving());
+            assert_eq!(store.write(|_| Ok(())).await, Ok(()));
         };
         tokio::select! {
             () = look_after(&store, &health) => {}

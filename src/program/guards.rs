@@ -31,10 +31,13 @@ pub fn build(config: &Config, metrics: &Metrics, parts: &mut Parts) -> Result<Gu
         parts.spawn_until_told("the record of policies", record);
     }
     let limits = config.limits.as_ref();
+    let limiter = limits.and_then(|limits| Limiter::new(limits, metrics.clone()));
+    let unlimited = limiter.is_none();
     Ok(Guards {
         audit,
         authorizer,
-        limiter: limits.and_then(|limits| Limiter::new(limits, metrics.clone())),
+        limiter,
+        streams: unlimited.then(|| Limiter::of_streams(metrics.clone())),
         identities: config.identities(),
     })
 }

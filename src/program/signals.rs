@@ -40,6 +40,17 @@ impl Stops {
     }
 }
 
+/// A file that may not grow further (`ulimit -f`, a quota's signal) is from now on an error of the
+/// write, which says which file it was, and not the end of the process.
+pub fn outlast_full_files() {
+    #[cfg(target_os = "linux")]
+    const SIGXFSZ: i32 = 25;
+    #[cfg(target_os = "linux")]
+    if let Err(error) = signal(SignalKind::from_raw(SIGXFSZ)) {
+        tracing::warn!(cause = %error, "SIGXFSZ cannot be caught; a file that may not grow ends the program");
+    }
+}
+
 /// When the process is told to look at its files (SIGHUP). From now on it does not end by that.
 pub struct HangUps(io::Result<Signal>);
 

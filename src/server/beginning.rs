@@ -1,4 +1,5 @@
-//! Connections that have not begun yet: silent, or shaking hands.
+//! Connections that have not begun yet: silent, or shaking hands; and, in a book of their own, those
+//! that have begun and have not made a call yet.
 //!
 //! They cost a descriptor and little else, but anybody can open them. They are counted apart from
 //! connections that speak, and where there are too many one gives way: the oldest of those that

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,12 +14,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
-use super::beginning::Beginning;
+use super::beginning::{Beginning, Beginnings};
 use super::listener::Io;
 use super::outgoing::Streams;
 use super::peer::{Activity, Introduced, Peer};
@@ -44,6 +44,8 @@ const ERROR_RESETS: usize = 128;
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How often it is looked whether a connection is idle.
 const LOOK: Duration = Duration::from_secs(10);
+/// How often it is said that all places are taken.
+const REMINDER: Duration = Duration::from_secs(60);
 /// When an idle connection is asked to leave where others wait for its place.
 const PRESSED: Duration = Duration::from_secs(30);
 /// How long an idle connection that was asked to leave may take.
@@ -59,7 +61,28 @@ pub(super) struct House {
     pub(super) limits: Connections,
     pub(super) tls: Option<Tls>,
     pub(super) places: Arc<Semaphore>,
+    /// Who has a place and has made no call yet: the oldest gives way where there is none left.
+    pub(super) strangers: Beginnings,
+    pub(super) full: Full,
     pub(super) shutdown: Shutdown,
+}
+
+/// When it was last said that there is no place.
+#[derive(Default)]
+pub(super) struct Full(Mutex<Option<Instant>>);
+
+impl Full {
+    fn say(&self, places: usize) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_some_and(|at| at.elapsed() < REMINDER) {
+            return;
+        }
+        *said = Some(Instant::now());
+        tracing::warn!(
+            places,
+            "all places of a listener are taken: connections without a call give way to others; see connections.max-connections"
+        );
+    }
 }
 
 /// A connection that speaks.
@@ -127,10 +150,15 @@ impl House {
             }
         };
         let (version, io) = version::begin(io).await?;
-        let place = Arc::clone(&self.places)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
+        let place = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => {
+                self.full.say(self.limits.max_connections);
+                self.strangers.displace();
+                let place = Arc::clone(&self.places).acquire_owned();
+                place.await.map_err(io::Error::other)?
+            }
+        };
         Ok(Guest {
             version,
             io,
@@ -150,7 +178,9 @@ impl House {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let valid = guest.certificates.first().and_then(tls::left);
-        let activity = Arc::new(Activity::new());
+        let (mut stranger, _) = self.strangers.enter();
+        let displaced = stranger.displaced();
+        let activity = Arc::new(Activity::of(stranger));
         let service = Introduced {
             peer: Arc::new(Peer {
                 address,
@@ -169,6 +199,14 @@ impl House {
             biased;
             ended = turns.of(connection.as_mut()) => return said(ended),
             grace = self.time_to_leave(&activity, valid) => grace,
+            () = gives_way(displaced, &activity) => {
+                tracing::debug!("a connection without a call gave way to others");
+                // What has come meanwhile is still answered.
+                if activity.quiet().is_some() {
+                    return;
+                }
+                LEAVE
+            }
         };
         // GOAWAY, or the last answer of HTTP/1: what is under way goes on.
         connection.as_mut().graceful_shutdown();
@@ -222,6 +260,15 @@ impl House {
     async fn last_word(&self) {
         self.shutdown.clone().told().await;
         sleep(LAST_WORD).await;
+    }
+}
+
+/// Returns when a connection has to give way on which nobody has made a call yet.
+async fn gives_way(displaced: oneshot::Receiver<()>, activity: &Activity) {
+    // The sender goes away as well when a call is made.
+    drop(displaced.await);
+    if activity.is_known() {
+        std::future::pending().await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who is at the other end, and whether it has anything under way.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::PROBES;
+use super::beginning::Beginning;
 use super::outgoing::Outgoing;
 
 /// Who is at the other end of a connection. Each request has it among its extensions, as
@@ -50,12 +51,13 @@ where
         request.extensions_mut().insert(Arc::clone(&self.peer));
         let probe = request.uri().path().starts_with(PROBES);
         let busy = (!probe).then(|| self.activity.begin());
+        let activity = Arc::clone(&self.activity);
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;
             let busy = match response.extensions().get() {
                 Some(Unknown) => busy.and_then(Busy::of_nobody),
-                None => busy,
+                None => busy.inspect(|_| activity.becomes_known()),
             };
             Ok(response.map(|body| Outgoing::new(body, busy)))
         })
@@ -71,14 +73,37 @@ pub struct Unknown;
 pub(super) struct Activity {
     under_way: AtomicUsize,
     quiet_since: Mutex<Instant>,
+    known: AtomicBool,
+    /// Its place among those on which nobody has made a call yet.
+    stranger: Mutex<Option<Beginning>>,
 }
 
 impl Activity {
+    #[cfg(test)]
     pub(super) fn new() -> Self {
+        Self::of(super::beginning::Beginnings::new(1).enter().0)
+    }
+
+    /// Of a connection that has this place among strangers.
+    pub(super) fn of(stranger: Beginning) -> Self {
         Self {
             under_way: AtomicUsize::new(0),
             quiet_since: Mutex::new(Instant::now()),
+            known: AtomicBool::new(false),
+            stranger: Mutex::new(Some(stranger)),
         }
+    }
+
+    /// Somebody has made a call who may.
+    fn becomes_known(&self) {
+        if !self.known.swap(true, Ordering::AcqRel) {
+            let mut stranger = self.stranger.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(stranger.take());
+        }
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> Busy {

@@ -305,11 +305,44 @@ fn span(
     let Some(given) = given else {
         return Ok(default);
     };
-    match Duration::try_from(given) {
-        Ok(span) if (least..=most).contains(&span) => Ok(span),
+    // Only a positive one is converted: the conversion of others may overflow.
+    let given = u64::try_from(given.seconds)
+        .ok()
+        .zip(u32::try_from(given.nanos).ok());
+    let span = given
+        .filter(|(_, nanos)| *nanos < 1_000_000_000)
+        .map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    match span {
+        Some(span) if (least..=most).contains(&span) => Ok(span),
         _ => Err(Error::invalid_field(
             field,
             format!("must be from {} s to {} s", least.as_secs(), most.as_secs()),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_that_is_none_is_refused_by_its_field_whatever_its_numbers() {
+        let second = Duration::from_secs(1);
+        let read = |seconds, nanos| {
+            let given = Some(Span { seconds, nanos });
+            span("options.max_duration", given, second, [second, LONGEST])
+        };
+        assert_eq!(read(2, 5).unwrap(), Duration::new(2, 5));
+        for (seconds, nanos) in [
+            (i64::MIN, i32::MIN),
+            (i64::MAX, i32::MAX),
+            (-1, 0),
+            (2, -1),
+            (2, 1_000_000_000),
+            (0, 0),
+        ] {
+            let error = read(seconds, nanos).unwrap_err();
+            assert!(error.message.starts_with("options.max_duration"), "{error}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod service_fixtures;
 mod command;
 mod deploys;
 mod explain;
+mod found;
 mod lists;
 mod roles;
 mod streams;

@@ -10,7 +10,7 @@ use proton_gateway::error::Error;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{causes, environment, gateway_with, gateway_within};
+use super::{causes, defective, environment, gateway_with, gateway_within};
 
 /// What the door answers a request for `GetEnvironment` with these headers and this body.
 async fn answer(
@@ -295,5 +295,31 @@ async fn all_violations_of_a_request_are_told_at_once() {
     let message = body["message"].as_str().unwrap();
     for field in ["name", "spec", "templateName", "templateMajorVersion"] {
         assert!(message.contains(&format!("'{field}'")), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_answered_as_a_defect_with_its_id() {
+    let door = AwsDoor::new(defective());
+    let (status, body, response) = answer(door, &[("x-request-id", "build-7")], GOOD).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let exception = body["__type"].as_str().unwrap();
+    assert!(
+        exception.ends_with("InternalServerException"),
+        "{exception}"
+    );
+    assert_eq!(response.headers()["x-amzn-requestid"], "build-7");
+}
+
+#[tokio::test]
+async fn a_body_that_says_that_it_is_packed_is_not_read_as_it_is() {
+    for (coding, expected) in [
+        ("gzip", StatusCode::BAD_REQUEST),
+        ("identity, gzip", StatusCode::BAD_REQUEST),
+        ("Identity", StatusCode::OK),
+        ("amz-1.0", StatusCode::OK),
+    ] {
+        let (status, body, _) = answer(door(), &[("content-encoding", coding)], GOOD).await;
+        assert_eq!(status, expected, "{coding}: {body}");
     }
 }

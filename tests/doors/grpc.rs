@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::ServiceExt;
 
-use super::{causes, environment, gateway_with, gateway_within, waits};
+use super::{causes, defective, environment, gateway_with, gateway_within, waits};
 
 type Door = grpc_door::Edge<tonic::service::Routes>;
 
@@ -382,4 +382,19 @@ async fn what_a_web_page_can_make_a_browser_send_is_refused() {
         let answered = send("POST", &[("content-type", content_type)]).await;
         assert_eq!(answered.status(), 200, "{content_type}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_answered_as_a_defect_with_its_id() {
+    let mut request = tonic::Request::new(get());
+    let id = "build-7".parse().unwrap();
+    request.metadata_mut().insert("x-request-id", id);
+    let status = client(defective())
+        .get_environment(request)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Internal);
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.reason, "INTERNAL");
+    assert_eq!(info.metadata["request_id"], "build-7");
 }

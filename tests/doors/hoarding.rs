@@ -204,3 +204,31 @@ async fn who_only_claims_to_sign_keeps_out_no_one_who_is_known() {
     let (status, text, _) = on_the_aws_door(world.aws(), &headers, body).await;
     assert_eq!(status, StatusCode::OK, "{text}");
 }
+
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_reflection_that_ask_for_nothing_take_nothing_from_calls() {
+    let world = World::new().await;
+    let token = format!("Bearer {}", world.token);
+    let headers = [("authorization", token.as_str()), ("grpc-encoding", "gzip")];
+    let door = world.grpc();
+    let mut streams = Vec::new();
+    for _ in 0..80 {
+        let request = with(Request::post(REFLECTION), &headers)
+            .header("content-type", "application/grpc")
+            .body(endless(vec![1]))
+            .unwrap();
+        streams.push(door.clone().oneshot(request).await.unwrap());
+    }
+    all_are_read().await;
+    let mut client = ProtonServiceClient::new(world.grpc());
+    let answer = client.get_environment(call(&[&token])).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    // And they end by themselves.
+    let began = Instant::now();
+    for stream in streams {
+        drop(stream.into_body().collect().await);
+    }
+    assert!(began.elapsed() < Duration::from_secs(61));
+}

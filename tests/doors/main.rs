@@ -51,6 +51,19 @@ fn gateway_within(outcome: Result<Response, Error>, budget: Budget) -> Gateway {
     )
 }
 
+/// A gateway whose backend has a defect.
+fn defective() -> Gateway {
+    let backend = tower::service_fn(|call: Call| async move {
+        assert!(call.request_id.is_empty(), "a defect");
+        Err(Error::internal("it has no id"))
+    });
+    Gateway::new(pipeline::build(
+        backend,
+        Metrics::new().unwrap(),
+        &Guards::default(),
+    ))
+}
+
 fn waits(gateway: Gateway) -> Waits {
     let (stop, shutdown) = Shutdown::channel();
     // Nothing is stopped in these tests.

@@ -236,6 +236,20 @@ async fn a_preflight_is_answered_to_the_pages_that_may_call_and_to_no_others() {
 }
 
 #[tokio::test]
+async fn whoever_comes_from_two_pages_comes_from_none_that_may_call() {
+    let address = serve(Ok(environment()), &[PAGE]).await;
+    let headers = [
+        ("origin", PAGE),
+        ("origin", "https://evil.example"),
+        ("access-control-request-method", "POST"),
+    ];
+    for version in VERSIONS {
+        let refused = send(address, version, Method::OPTIONS, GET, &headers, Vec::new()).await;
+        assert_eq!(refused.status, 403);
+    }
+}
+
+#[tokio::test]
 async fn pages_of_others_cause_nothing_and_browsers_speak_nothing_else() {
     let address = serve(Ok(environment()), &[PAGE]).await;
     let web = WEB.1;

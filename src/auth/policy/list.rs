@@ -1,6 +1,6 @@
 //! Lists without what their caller may not get.
 //!
-//! Pages become shorter, and their tokens stay as they are.
+//! Pages become shorter, and their tokens stay as they are: sealed, they say nothing of what is left out.
 
 use super::resource::Resource;
 use super::{Authorizer, exempt};
@@ -25,7 +25,7 @@ macro_rules! lists {
 
         /// The resources of a list, in its order.
         fn resources(response: &Response, get: Operation) -> Vec<Resource> {
-            let resource = |item: &dyn ToJson| Resource::within(get, &item.to_json(View::Plain));
+            let resource = |item: &dyn ToJson| Resource::item(get, &item.to_json(View::Plain));
             match response {
                 $(Response::$list(page) => page.$items.iter().map(|item| resource(item)).collect(),)+
                 _ => Vec::new(),
@@ -58,9 +58,9 @@ lists! {
 }
 
 impl Authorizer {
-    /// Whether the answers of `operation` are not the same for all who may call it.
-    pub fn filters(&self, operation: Operation) -> bool {
-        self.filters_lists() && getter(operation).is_some()
+    /// Whether the answers of `operation` are not for all who may call it, or not all of them.
+    pub fn depends_on_answers(&self, operation: Operation) -> bool {
+        self.finder(operation).is_some() || (self.filters_lists() && getter(operation).is_some())
     }
 
     /// Leaves out of a list what `principal` may not get, if lists are filtered.

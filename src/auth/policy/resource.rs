@@ -1,15 +1,16 @@
 //! What a call is about, as policies see it: a kind, names, and what the request tells besides.
 //!
-//! Nothing is looked up: a policy decides before anybody learns whether the resource exists.
+//! A policy decides before anybody learns whether the resource exists. What is known by an id alone
+//! is decided on once more when it is found: what it belongs to is seen only then.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::schema::{ACCOUNT, FACTS, KINDS, PRINCIPAL, UPSTREAM, container};
+use super::schema::{self, ACCOUNT, FACTS, KINDS, OWNERS, PRINCIPAL, UPSTREAM, container};
 use crate::api::rules::camel_case;
-use crate::api::{Operation, Request};
+use crate::api::{Operation, Request, Response};
 use crate::edge::status::cut;
 use crate::error::{Error, Result};
 
@@ -26,8 +27,8 @@ pub struct Resource {
     pub kind: &'static str,
     /// Outermost first; none for the account.
     pub names: Vec<String>,
-    /// The id of what contains it, if that is of a kind that policies know.
-    pub container: Option<(&'static str, String)>,
+    /// The ids of what contains it, by their kinds, as far as that is known.
+    pub containers: Vec<(&'static str, String)>,
     /// Attributes besides the name.
     pub facts: BTreeMap<&'static str, String>,
     /// The tags that the request carries.
@@ -39,7 +40,7 @@ impl Resource {
         Self {
             kind,
             names,
-            container: None,
+            containers: Vec::new(),
             facts: BTreeMap::new(),
             tags: BTreeMap::new(),
         }
@@ -58,21 +59,49 @@ impl Resource {
     /// The same, contained in what its outermost name names.
     fn contained(mut self) -> Self {
         let outer = self.names.first().cloned();
-        self.container = container(self.kind).zip(outer);
+        self.containers.extend(container(self.kind).zip(outer));
         self
+    }
+
+    /// Takes what `value` tells of it besides its names.
+    fn tell(&mut self, value: &Value) {
+        for (field, attribute) in FACTS {
+            if let Some(text) = value.get(field).and_then(Value::as_str)
+                && !text.is_empty()
+            {
+                self.facts.insert(attribute, text.to_owned());
+            }
+        }
+        if !schema::is_known_by_id(self.kind) {
+            return;
+        }
+        let owners = OWNERS.iter().filter_map(|(kind, attributes)| {
+            let names = attributes.iter().map(|name| self.facts.get(name).cloned());
+            Some((*kind, names.collect::<Option<Vec<_>>>()?.join("/")))
+        });
+        self.containers = owners.collect();
+    }
+
+    /// The same, as it was found: `value` says what it belongs to, whatever the request says.
+    pub fn found(mut self, value: &Value) -> Self {
+        self.facts.retain(|name, _| *name == UPSTREAM);
+        self.tell(value);
+        self
+    }
+
+    /// The same, as `response` shows it, which gets it.
+    pub fn found_in(self, response: &Response) -> Self {
+        let value = response.to_json();
+        // What a response shows stands under the name of its kind.
+        let field = camel_case(&self.kind.replace('-', "_"));
+        self.found(value.get(field).unwrap_or(&Value::Null))
     }
 
     /// What `request` is about.
     pub fn of(request: &Request) -> Result<Self> {
         let value = request.to_json();
         let mut resource = Self::within(request.operation(), &value);
-        for (field, attribute) in FACTS {
-            if let Some(text) = value.get(field).and_then(Value::as_str)
-                && !text.is_empty()
-            {
-                resource.facts.insert(attribute, text.to_owned());
-            }
-        }
+        resource.tell(&value);
         let tags = value.get("tags").and_then(Value::as_array);
         for tag in tags.into_iter().flatten().take(MOST_TAGS) {
             let text = |field| tag.get(field).and_then(Value::as_str).unwrap_or_default();
@@ -94,8 +123,18 @@ impl Resource {
         self
     }
 
+    /// The item of a list that `get` gets.
+    pub fn item(get: Operation, value: &Value) -> Self {
+        let item = Self::within(get, value);
+        match schema::names_an_id(get) {
+            true => item.found(value),
+            // As its request would say it: what can be got is listed.
+            false => item,
+        }
+    }
+
     /// What an operation is about whose request, or an item of its list, has the fields of `value`.
-    pub fn within(operation: Operation, value: &Value) -> Self {
+    fn within(operation: Operation, value: &Value) -> Self {
         let names = operation.policy().named_by.iter().map(|field| {
             let name = value.get(camel_case(field)).and_then(Value::as_str);
             name.unwrap_or_default().to_owned()
@@ -116,7 +155,7 @@ impl Resource {
                 return Self::new(policy.resource, names);
             };
             let mut resource = Self::new(kind, names).contained();
-            if let Some((outer, name)) = &resource.container {
+            if let Some((outer, name)) = resource.containers.first() {
                 let attribute = if *outer == "service" {
                     outer
                 } else {
@@ -191,13 +230,17 @@ impl Resource {
             into.update(text);
         };
         feed(self.kind);
-        feed(if self.container.is_some() {
-            "contained"
-        } else {
-            ""
-        });
-        for count in [self.names.len(), self.facts.len(), self.tags.len()] {
+        for count in [
+            self.containers.len(),
+            self.names.len(),
+            self.facts.len(),
+            self.tags.len(),
+        ] {
             feed(&count.to_string());
+        }
+        for (kind, id) in &self.containers {
+            feed(kind);
+            feed(id);
         }
         self.names.iter().for_each(|name| feed(name));
         for (name, value) in &self.facts {

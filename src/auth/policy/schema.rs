@@ -26,6 +26,14 @@ pub const FACTS: [(&str, &str); 6] = [
     ("templateName", "template"),
 ];
 
+/// What a resource that is known by an id may belong to, and the attributes that name it.
+pub const OWNERS: [(&str, &[&str]); 4] = [
+    ("component", &["component"]),
+    ("environment", &["environment"]),
+    ("service", &["service"]),
+    ("service-instance", &["service", "instance"]),
+];
+
 /// The upstream that has the resource, where the caller names one.
 pub const UPSTREAM: &str = "upstream";
 
@@ -85,6 +93,34 @@ pub fn container(kind: &str) -> Option<&'static str> {
     KINDS.get(outer).copied()
 }
 
+/// Whether an operation says no more of its resource than an id.
+pub fn names_an_id(operation: Operation) -> bool {
+    operation.policy().named_by == ["id"]
+}
+
+/// What gets the resource that an operation names by its id alone, and shows what it belongs to.
+pub fn getter(operation: Operation) -> Option<Operation> {
+    let get = format!("Get{}", type_name(operation.policy().resource));
+    Operation::from_name(&get).filter(|get| names_an_id(operation) && names_an_id(*get))
+}
+
+/// Whether the resources of a kind are got by an id, which says nothing of what they belong to.
+pub fn is_known_by_id(kind: &str) -> bool {
+    static BY_ID: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
+        let gets = Operation::ALL.iter().filter_map(|it| getter(*it));
+        gets.map(|get| get.policy().resource).collect()
+    });
+    BY_ID.contains(kind)
+}
+
+/// The kinds in which resources of `kind` may be.
+fn containers(kind: &str) -> Vec<&'static str> {
+    match is_known_by_id(kind) {
+        true => OWNERS.iter().map(|(owner, _)| *owner).collect(),
+        false => container(kind).into_iter().collect(),
+    }
+}
+
 /// How a kind is called in policies: `ServiceInstance`.
 pub fn type_name(kind: &str) -> String {
     kind.split('-')
@@ -114,8 +150,11 @@ fn write() -> String {
          \"method\": String,\n    \"roles\": Set<String>,\n    \"name\": String,\n  }} tags String;\n"
     );
     for kind in KINDS.iter().copied().chain([ACCOUNT]) {
-        let within =
-            container(kind).map_or_else(String::new, |outer| format!(" in [{}]", type_name(outer)));
+        let outer: Vec<_> = containers(kind).into_iter().map(type_name).collect();
+        let within = match outer.as_slice() {
+            [] => String::new(),
+            outer => format!(" in [{}]", outer.join(", ")),
+        };
         let _ = write!(
             out,
             "\n  entity {}{within} = {{\n    \"name\": String,\n",
@@ -170,6 +209,18 @@ mod tests {
                 "service-template-version in service-template",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_named_by_an_id_can_be_found_unless_nothing_gets_it() {
+        let by_id = Operation::ALL.iter().filter(|it| names_an_id(**it));
+        let hidden: Vec<_> = by_id
+            .filter(|operation| getter(**operation).is_none())
+            .map(|operation| operation.name())
+            .collect();
+        assert_eq!(hidden, ["UpdateServiceSyncBlocker"]);
+        let known: Vec<_> = KINDS.iter().filter(|kind| is_known_by_id(kind)).collect();
+        assert_eq!(known, [&"deployment", &"environment-account-connection"]);
     }
 
     #[test]

@@ -232,10 +232,10 @@ fn caller_entity(uid: &EntityUid, principal: &Principal) -> Result<Entity, Strin
 }
 
 fn resource_entity(uid: &EntityUid, resource: &Resource) -> Result<Entity, String> {
-    let container = match &resource.container {
-        Some((kind, id)) => Some(self::uid(&schema::type_name(kind), id)?),
-        None => None,
-    };
+    let containers = resource.containers.iter();
+    let containers: Result<Vec<_>, _> = containers
+        .map(|(kind, id)| self::uid(&schema::type_name(kind), id))
+        .collect();
     let facts = resource.facts.iter();
     let attributes = facts
         .map(|(name, value)| ((*name).to_owned(), text(value)))
@@ -244,7 +244,7 @@ fn resource_entity(uid: &EntityUid, resource: &Resource) -> Result<Entity, Strin
         .tags
         .iter()
         .map(|(key, value)| (key.clone(), text(value)));
-    Entity::new_with_tags(uid.clone(), attributes, container, tags)
+    Entity::new_with_tags(uid.clone(), attributes, containers?, tags)
         .map_err(|error| error.to_string())
 }
 

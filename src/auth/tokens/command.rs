@@ -1,8 +1,10 @@
 //! The command `token`: makes tokens and their hashes.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use clap::Subcommand;
+
+use crate::config::authentication::check_names;
 
 /// The longest text that is read as a token.
 const MAX_INPUT: u64 = 8 * 1024;
@@ -24,14 +26,15 @@ pub enum TokenCommand {
 }
 
 pub fn run(command: &TokenCommand) -> Result<(), String> {
-    match command {
+    let text = match command {
         TokenCommand::New { id, roles } => {
+            check_names("--id", [id]).map_err(|error| error.to_string())?;
+            check_names("--role", roles).map_err(|error| error.to_string())?;
             let token = super::new()?;
-            println!("# The token, which is shown only once:\n{token}\n");
-            println!(
-                "# For the configuration of the gateway:\n{}",
+            format!(
+                "# The token, which is shown only once:\n{token}\n\n# For the configuration of the gateway:\n{}\n",
                 lines(id, roles, &token)?
-            );
+            )
         }
         TokenCommand::Hash => {
             let mut text = String::new();
@@ -39,10 +42,12 @@ pub fn run(command: &TokenCommand) -> Result<(), String> {
                 .take(MAX_INPUT)
                 .read_to_string(&mut text)
                 .map_err(|error| format!("cannot read the standard input: {error}"))?;
-            println!("{}", String::from(super::hash_of(text.trim())?));
+            format!("{}\n", String::from(super::hash_of(text.trim())?))
         }
-    }
-    Ok(())
+    };
+    let mut out = std::io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| format!("cannot write to the standard output: {error}"))
 }
 
 /// The entry of a token, as it stands in the configuration.
@@ -60,6 +65,17 @@ fn lines(id: &str, roles: &[String], token: &str) -> Result<String, String> {
 mod tests {
     use super::*;
     use crate::config::authentication::Token;
+
+    #[test]
+    fn an_id_that_the_configuration_refuses_gets_no_token() {
+        for (id, role) in [("a\nb", "viewer"), ("", "viewer"), ("a", "\u{202e}")] {
+            let command = TokenCommand::New {
+                id: id.to_owned(),
+                roles: vec![role.to_owned()],
+            };
+            assert!(run(&command).is_err(), "{id:?} {role:?}");
+        }
+    }
 
     #[test]
     fn the_entry_of_a_new_token_can_be_read_and_does_not_show_it() {

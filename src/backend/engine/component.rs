@@ -473,7 +473,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListComponentsRequest,
 ) -> Result<pb::ListComponentsResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     if request.service_instance_name.is_some() && request.service_name.is_none() {
         return Err(Error::invalid_field(
             "service_name",

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use prost_types::Timestamp;
 
 use super::bucket::Buckets;
+use super::paging::Seal;
 use super::template::schema::Schema;
 use crate::api::pb::DeploymentStatus;
 use crate::clock::{epoch_millis, timestamp};
@@ -129,6 +130,7 @@ pub struct Context {
     now: SystemTime,
     pub settings: Arc<Settings>,
     schemas: Arc<Schemas>,
+    seal: Seal,
     lacked: Option<Lacked>,
     ended: Ended,
 }
@@ -159,9 +161,21 @@ impl Context {
             now,
             settings,
             schemas,
+            seal: Seal::default(),
             lacked: None,
             ended: Ended::default(),
         }
+    }
+
+    /// The context of an operation whose pages may end before the list does.
+    #[must_use]
+    pub fn sealing(self, seal: Seal) -> Self {
+        Self { seal, ..self }
+    }
+
+    /// What seals where pages end.
+    pub fn seal(&self) -> &Seal {
+        &self.seal
     }
 
     /// The context of an operation that is not to read schemas: the one it lacks is noted, and the

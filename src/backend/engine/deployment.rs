@@ -158,10 +158,10 @@ pub fn get(
 /// another down, and a service's deployments include those of its pipeline.
 pub fn list(
     tx: &Transaction<'_>,
-    _: &Context,
+    cx: &Context,
     mut request: pb::ListDeploymentsRequest,
 ) -> Result<pb::ListDeploymentsResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let pb::ListDeploymentsRequest {
         component_name,
         environment_name,

@@ -466,7 +466,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListEnvironmentsRequest,
 ) -> Result<pb::ListEnvironmentsResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let filters = request.environment_templates;
     let (environments, next_token) = page.scan(tx, "", |record: EnvironmentRecord| {
         let wanted = filters.is_empty()

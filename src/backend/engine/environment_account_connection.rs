@@ -137,10 +137,10 @@ pub fn get(
 /// The engine is on both sides of every connection, so `requested_by` leaves none out.
 pub fn list(
     tx: &Transaction<'_>,
-    _: &Context,
+    cx: &Context,
     mut request: pb::ListEnvironmentAccountConnectionsRequest,
 ) -> Result<pb::ListEnvironmentAccountConnectionsResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let (environment_account_connections, next_token) =
         page.scan(tx, "", |record: ConnectionRecord| {
             let view = record.into_view();

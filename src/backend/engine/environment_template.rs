@@ -130,7 +130,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListEnvironmentTemplatesRequest,
 ) -> Result<pb::ListEnvironmentTemplatesResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let (templates, next_token) = page.scan(tx, &registry::templates_prefix(KIND), |record| {
         Ok(Some(summary(cx, record)))
     })?;
@@ -221,7 +221,7 @@ pub fn list_versions(
     cx: &Context,
     mut request: pb::ListEnvironmentTemplateVersionsRequest,
 ) -> Result<pb::ListEnvironmentTemplateVersionsResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let (template_versions, next_token) = registry::list_versions(
         tx,
         KIND,

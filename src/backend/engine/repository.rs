@@ -151,10 +151,10 @@ pub fn get(
 
 pub fn list(
     tx: &Transaction<'_>,
-    _: &Context,
+    cx: &Context,
     mut request: pb::ListRepositoriesRequest,
 ) -> Result<pb::ListRepositoriesResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let (repositories, next_token) = page.scan(tx, "", |record: RepositoryRecord| {
         let view = record.into_view();
         Ok(Some(pb::RepositorySummary {

@@ -498,7 +498,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListServicesRequest,
 ) -> Result<pb::ListServicesResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let (services, next_token) =
         page.scan(tx, "", |record: ServiceRecord| Ok(Some(record.summary(cx))))?;
     Ok(pb::ListServicesResponse {

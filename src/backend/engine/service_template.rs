@@ -132,7 +132,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListServiceTemplatesRequest,
 ) -> Result<pb::ListServiceTemplatesResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let (templates, next_token) = page.scan(tx, &registry::templates_prefix(KIND), |record| {
         Ok(Some(summary(cx, record)))
     })?;
@@ -235,7 +235,7 @@ pub fn list_versions(
     cx: &Context,
     mut request: pb::ListServiceTemplateVersionsRequest,
 ) -> Result<pb::ListServiceTemplateVersionsResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let (template_versions, next_token) = registry::list_versions(
         tx,
         KIND,

@@ -21,12 +21,14 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 
 use crate::changes::Changes;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::watched;
 pub use directory::OpenError;
@@ -37,6 +39,8 @@ pub use version::Version;
 
 /// Threads that serve reads at the same time, each by a connection.
 const READERS: usize = 4;
+/// When to come back where somebody has to put the database back.
+const LATER: Duration = Duration::from_secs(5);
 
 /// A store. Clones share it.
 #[derive(Clone)]
@@ -47,6 +51,19 @@ pub struct Store {
     _lock: Option<Arc<std::fs::File>>,
     /// Where the database is, unless it is in memory.
     place: Option<Arc<directory::Place>>,
+    /// Whether the database was there when it was last looked for.
+    in_place: Arc<AtomicBool>,
+    /// Random bytes that nobody else has, and that stay.
+    secret: Arc<[u8]>,
+}
+
+/// Why nothing is stored any more.
+fn lost() -> Error {
+    let kind = ErrorKind::Unavailable { retry_after: LATER };
+    Error::new(
+        kind,
+        "the gateway's database was deleted or replaced, so that a change would be lost; nothing was changed",
+    )
 }
 
 fn size(path: &Path) -> Option<u64> {
@@ -67,6 +84,7 @@ impl Store {
         let path = directory.join(directory::DATABASE);
         let writer =
             schema::open_for_writing(&path).map_err(|cause| OpenError::database(&path, cause))?;
+        let secret = schema::secret(&writer).map_err(|cause| OpenError::database(&path, cause))?;
         let place = directory::Place::of(&path).map_err(|cause| OpenError::Unusable {
             path: directory.to_owned(),
             cause,
@@ -89,6 +107,8 @@ impl Store {
             readers: Some(readers::Readers::start(readers)),
             _lock: Some(Arc::new(lock)),
             place: Some(Arc::new(place)),
+            in_place: Arc::new(AtomicBool::new(true)),
+            secret,
         })
     }
 
@@ -110,6 +130,11 @@ impl Store {
             let place = Arc::clone(place);
             metrics.watch(watched::STORE_LOGS, move || Some(place.logs().into()));
         }
+    }
+
+    /// The secret of this store.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
     }
 
     /// Which state readers see.
@@ -134,13 +159,16 @@ impl Store {
     }
 
     fn passing(name: &str) -> std::result::Result<Self, OpenError> {
-        let connection = schema::open_passing(name)
-            .map_err(|cause| OpenError::database(Path::new(name), cause))?;
+        let failed = |cause| OpenError::database(Path::new(name), cause);
+        let connection = schema::open_passing(name).map_err(failed)?;
+        let secret = schema::secret(&connection).map_err(failed)?;
         Ok(Self {
             writer: writer::Writer::start(connection),
             readers: None,
             _lock: None,
             place: None,
+            in_place: Arc::new(AtomicBool::new(true)),
+            secret,
         })
     }
 
@@ -152,6 +180,9 @@ impl Store {
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
+        if !self.in_place.load(Ordering::Relaxed) {
+            return Err(lost());
+        }
         self.writer.run(work).await
     }
 
@@ -161,14 +192,17 @@ impl Store {
     }
 
     /// Whether the database is still where the next start will look for it. SQLite goes on with
-    /// a file that was deleted or replaced, and all of that is lost.
+    /// a file that was deleted or replaced, and all of that is lost. So nothing is stored any more until
+    /// it is there again.
     pub async fn is_in_place(&self) -> bool {
         let Some(place) = self.place.clone() else {
             return true;
         };
-        tokio::task::spawn_blocking(move || place.is_kept())
+        let kept = tokio::task::spawn_blocking(move || place.is_kept())
             .await
-            .unwrap_or(false)
+            .unwrap_or(false);
+        self.in_place.store(kept, Ordering::Relaxed);
+        kept
     }
 
     /// Runs `work` on a consistent snapshot.

@@ -262,7 +262,7 @@ pub fn list(
 ) -> Result<pb::ListTagsForResourceResponse> {
     // Proton's own come on top of the customer's, and the model allows no more in an answer than a
     // resource may have of these.
-    let page = Page::of(&mut request)?.at_most(MOST);
+    let page = Page::of(cx, &mut request)?.at_most(MOST);
     let mut tags = resource(tx, cx, &request.resource_arn)?;
     let tail = cx.tail(&request.resource_arn).unwrap_or_default();
     tags.extend(customer(tx, tail)?);
@@ -270,6 +270,6 @@ pub fn list(
         .into_iter()
         .map(|tag| ((tag.key().to_owned(), String::new()), tag))
         .collect();
-    let (tags, next_token) = page.slice(items, false);
+    let (tags, next_token) = page.slice(items, false)?;
     Ok(pb::ListTagsForResourceResponse { tags, next_token })
 }

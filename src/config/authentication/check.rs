@@ -330,7 +330,8 @@ fn check_given(
     check_names(name, attributes.values())
 }
 
-fn check_names<'a>(
+/// Refuses what is no name of a caller, a role or an attribute.
+pub fn check_names<'a>(
     name: &'static str,
     names: impl IntoIterator<Item = &'a String>,
 ) -> Result<(), ConfigError> {

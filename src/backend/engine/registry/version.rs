@@ -384,7 +384,7 @@ pub fn list_versions<T>(
             items.push((key, view(&template, record)));
         }
     }
-    Ok(page.slice(items, false))
+    page.slice(items, false)
 }
 
 /// The highest registered minor below `record` in its major, with which it must be compatible.

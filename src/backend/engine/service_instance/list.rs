@@ -118,7 +118,7 @@ pub fn list(
     cx: &Context,
     mut request: pb::ListServiceInstancesRequest,
 ) -> Result<pb::ListServiceInstancesResponse> {
-    let page = Page::of(&mut request)?;
+    let page = Page::of(cx, &mut request)?;
     let by = request.sort_by();
     let descending = request.sort_order() == SortOrder::Descending;
     let filters = request
@@ -160,7 +160,7 @@ pub fn list(
             }
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
-        page.slice(items, descending)
+        page.slice(items, descending)?
     };
     Ok(pb::ListServiceInstancesResponse {
         next_token,

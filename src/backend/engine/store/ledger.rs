@@ -124,20 +124,6 @@ impl Transaction<'_> {
             .map_err(|error| fault(&error))
     }
 
-    /// The secret of this store; `fresh` becomes it if there is none.
-    pub fn ledger_secret(&self, fresh: &[u8]) -> Result<Vec<u8>> {
-        let connection = self.connection();
-        connection
-            .execute(
-                "INSERT INTO ledger_secret (id, secret) VALUES (0, ?1) ON CONFLICT DO NOTHING",
-                [fresh],
-            )
-            .and_then(|_| {
-                connection.query_row("SELECT secret FROM ledger_secret", [], |row| row.get(0))
-            })
-            .map_err(|error| fault(&error))
-    }
-
     /// Runs `work`; what it has changed is undone if it fails, and nothing else is.
     pub fn attempt<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
         let run = |sql: &str| {

@@ -1,13 +1,16 @@
 //! The tables, and how an older file becomes a current one.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 /// Marks the file as ours (`PRAGMA application_id`): "PRTN".
 const APPLICATION_ID: i32 = 0x5052_544E;
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a store's secret.
+const SECRET: usize = 32;
 /// Bytes of the header of SQLite's files.
 pub(super) const HEADER: usize = 100;
 
@@ -86,6 +89,8 @@ const MIGRATIONS: &[&str] = &[
 pub enum SchemaError {
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
+    #[error("the machine gives no random numbers: {0}")]
+    NoRandomness(getrandom::Error),
     #[error("it is not a database of this program")]
     Foreign,
     #[error(
@@ -109,6 +114,23 @@ pub(super) fn open_passing(name: &str) -> Result<Connection, SchemaError> {
     let connection = Connection::open(name)?;
     migrate(&connection)?;
     Ok(connection)
+}
+
+/// The secret of a store, which is made where there is none.
+pub(super) fn secret(connection: &Connection) -> Result<Arc<[u8]>, SchemaError> {
+    let known = connection.query_row("SELECT secret FROM ledger_secret", [], |row| {
+        row.get::<_, Vec<u8>>(0)
+    });
+    if let Some(known) = known.optional()? {
+        return Ok(known.into());
+    }
+    let mut fresh = [0; SECRET];
+    getrandom::fill(&mut fresh).map_err(SchemaError::NoRandomness)?;
+    connection.execute(
+        "INSERT INTO ledger_secret (id, secret) VALUES (0, ?1)",
+        [fresh.as_slice()],
+    )?;
+    Ok(fresh.as_slice().into())
 }
 
 /// The version of a file; 0 of an empty one. Refuses what is not ours, or newer than this program.
@@ -187,8 +209,11 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             written_with(steps, folder.path());
             let store = Store::open(folder.path()).unwrap();
-            let secret = store.write(|tx| tx.ledger_secret(b"fresh")).await.unwrap();
-            assert_eq!(secret, b"fresh", "{steps}");
+            let secret = store.secret().to_vec();
+            assert_eq!(secret.len(), SECRET, "{steps}");
+            drop(store);
+            let store = Store::open(folder.path()).unwrap();
+            assert_eq!(store.secret(), secret, "{steps}");
             let notes: i64 = store
                 .read(|tx| {
                     let count = "SELECT count(*) FROM record WHERE kind = 'note'";

@@ -228,12 +228,6 @@ async fn a_store_is_empty_until_something_is_put_into_it() {
     let store = Store::in_memory().unwrap();
     let empty = || store.read(|tx| tx.is_empty());
     assert_eq!(empty().await, Ok(true));
-    // A secret of its own is nothing that was put.
-    store
-        .write(|tx| tx.ledger_secret(b"s").map(drop))
-        .await
-        .unwrap();
-    assert_eq!(empty().await, Ok(true));
     store.write(|tx| tx.put(&note("a", "x"))).await.unwrap();
     assert_eq!(empty().await, Ok(false));
 }
