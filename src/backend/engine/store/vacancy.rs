@@ -207,7 +207,6 @@ mod tests {
     async fn a_store_with_something_in_it_is_no_vacancy_and_an_empty_one_is() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        store.write(|tx| tx.ledger_secret(b"secret")).await.unwrap();
         closed(store, folder.path());
         let before = names(folder.path());
         drop(Vacancy::of(folder.path()).unwrap());
