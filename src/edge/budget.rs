@@ -153,7 +153,8 @@ impl Budget {
             callers: Pool::of(bytes, bytes / PART_OF_EACH),
             strangers: Pool::of(bytes / PART_OF_STRANGERS, 0),
             health: Pool::of(bytes / PART_OF_HEALTH, 0),
-            reflection: Pool::of(bytes / PART_OF_REFLECTION, REFLECTIONS * REQUEST),
+            // One more stream would be too many, and questions have that room.
+            reflection: Pool::of(bytes / PART_OF_REFLECTION, (REFLECTIONS + 1) * REQUEST - 1),
         }
     }
 
@@ -381,6 +382,9 @@ mod tests {
             .collect();
         assert_eq!(streams.iter().filter(|it| it.is_ok()).count(), REFLECTIONS);
         assert!(budget.of_reflection(&other).is_ok());
+        let last = streams.iter().flatten().last().unwrap();
+        let question = last.meter(Full::new(Bytes::from_static(&[0; 4096])));
+        assert!(question.collect().await.is_ok());
         assert!(budget.share(&known("a"), BYTES / PART_OF_EACH).is_ok());
         drop(streams);
         assert!(budget.of_reflection(&one).is_ok());
