@@ -142,7 +142,10 @@ async fn refused_by_aws_door(
     principal: &Arc<Principal>,
 ) -> bool {
     // What must be there for the bytes to be a request at all.
-    let body = serde_json::json!({"compatibleEnvironmentTemplates": [], "tags": [], "tagKeys": []});
+    let compatible = [serde_json::json!({"templateName": "bus", "majorVersion": "1"})];
+    let body = serde_json::json!({
+        "compatibleEnvironmentTemplates": compatible, "tags": [], "tagKeys": []
+    });
     let request = Request::from_json(operation, body).unwrap();
     let call = Call::new(request, Door::Aws, &arrival(principal));
     let error = guarded.gateway.call(call).await.unwrap_err();

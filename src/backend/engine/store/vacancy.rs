@@ -150,7 +150,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (there, absent) = (folder.path().join("there"), folder.path().join("a/b"));
         fs::create_dir_all(there.join("buckets")).unwrap();
-        fs::write(there.join("proton.db-wal"), "").unwrap();
         for directory in [&there, &absent] {
             let vacancy = Vacancy::of(directory).unwrap();
             drop(vacancy.store().unwrap());
@@ -158,7 +157,7 @@ mod tests {
             drop(vacancy);
         }
         assert_eq!(names(folder.path()), ["there"]);
-        assert_eq!(names(&there), ["buckets", "proton.db-wal"]);
+        assert_eq!(names(&there), ["buckets"]);
     }
 
     #[test]
