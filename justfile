@@ -22,12 +22,8 @@ lint:
 docs:
     UPDATE_DOCS=1 cargo test --test contract
 
-# GetService and CreateService next to a bare tonic handler.
+# What calls cost next to a bare tonic handler: kept answers, misses, creations, forwarding, tracing.
 bench:
-    cargo bench --bench gateway
-
-# What kept answers cost, next to a bare tonic handler; and misses, creations, forwarding.
-bench-cache:
     cargo bench --bench cache
 
 # Ten thousand waits over a hundred environments: polls, memory, lag.

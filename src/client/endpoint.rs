@@ -11,7 +11,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 #[derive(Debug, Clone, Args)]
 pub struct Reach {
     /// The gateway's gRPC door; https:// with --ca-file, or unix:/a/path
-    /// [default: http://127.0.0.1:50051; of health: none, the admin page is asked]
+    /// [default: http://127.0.0.1:50051; health asks the admin page instead]
     #[arg(
         long,
         global = true,

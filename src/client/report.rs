@@ -30,6 +30,8 @@ pub struct Reporter {
     /// Only where people look.
     progress: Option<ProgressBar>,
     action_said: bool,
+    /// Why the gateway could not be reached when that was said last.
+    interruption: Option<String>,
 }
 
 impl Reporter {
@@ -50,11 +52,13 @@ impl Reporter {
             began: Instant::now(),
             progress,
             action_said: false,
+            interruption: None,
         }
     }
 
     /// Tells of one event.
     pub fn say(&mut self, told: &Told) {
+        self.interruption = None;
         match self.output {
             Output::Json => self.line(&json_of(told).to_string()),
             Output::Text => {
@@ -72,6 +76,9 @@ impl Reporter {
 
     /// The connection to the gateway is gone for now.
     pub fn interrupted(&mut self, why: &str) {
+        if !self.is_news(why) {
+            return;
+        }
         match self.output {
             // The standard output has events only.
             Output::Json => drop(writeln!(
@@ -80,6 +87,12 @@ impl Reporter {
             )),
             Output::Text => self.line(&format!("{}: {why}; trying again", self.target)),
         }
+    }
+
+    /// For as long as the reason stays the same it is said once, however often it is tried.
+    fn is_news(&mut self, why: &str) -> bool {
+        let known = self.interruption.replace(why.to_owned());
+        known.as_deref() != Some(why)
     }
 
     /// The time is over, and the gateway has not said so.
@@ -239,4 +252,24 @@ fn json_of(told: &Told) -> Value {
         value["action"] = name.trim_start_matches("DEPLOY_ACTION_").into();
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_gateway_cannot_be_reached_is_said_once_for_each_reason() {
+        let mut reporter = Reporter::new(Output::Json, "environment e".to_owned());
+        assert!(reporter.is_news("refused"));
+        assert!(!reporter.is_news("refused"));
+        assert!(reporter.is_news("timed out"));
+        let event = pb::WaitEvent {
+            event: Some(Event::Heartbeat(pb::WaitHeartbeat::default())),
+            ..Default::default()
+        };
+        let action = None;
+        reporter.say(&Told { event, action });
+        assert!(reporter.is_news("timed out"));
+    }
 }
