@@ -39,7 +39,7 @@ fn list_protos(roots: &[&Path], out: &Path) -> Result<(), Box<dyn Error>> {
                 } else if path.extension().is_some_and(|kind| kind == "proto") {
                     let names = path.strip_prefix(root)?.iter();
                     let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
-                    files.push((names.join("/"), fs::canonicalize(&path)?));
+                    files.push((names.join("/"), path));
                 }
             }
         }
@@ -47,7 +47,11 @@ fn list_protos(roots: &[&Path], out: &Path) -> Result<(), Box<dyn Error>> {
     files.sort();
     let mut list = String::from("&[\n");
     for (name, path) in files {
-        list.push_str(&format!("    ({name:?}, include_str!({path:?})),\n"));
+        // Named from the macros' side, so that a checkout can be moved with what it has built.
+        let path = format!("/{}", path.display());
+        list.push_str(&format!(
+            "    ({name:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {path:?}))),\n"
+        ));
     }
     list.push_str("]\n");
     fs::write(out.join("protos.rs"), list)?;
@@ -66,18 +70,18 @@ fn pack_examples(examples: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let mut list = String::from("&[\n");
     for bundle in bundles {
         let name = bundle.file_name().unwrap_or_default().to_string_lossy();
-        let archive = out.join(format!("{name}.tar.gz"));
+        let archive = format!("{name}.tar.gz");
         // Fixed times and owners: the same sources make the same bytes.
-        let gzip = flate2::GzBuilder::new()
-            .mtime(0)
-            .write(fs::File::create(&archive)?, flate2::Compression::best());
+        let gzip = flate2::GzBuilder::new().mtime(0).write(
+            fs::File::create(out.join(&archive))?,
+            flate2::Compression::best(),
+        );
         let mut tar = tar::Builder::new(gzip);
         tar.mode(tar::HeaderMode::Deterministic);
         tar.append_dir_all(".", &bundle)?;
         tar.into_inner()?.finish()?;
         list.push_str(&format!(
-            "    ({:?}, include_bytes!({archive:?})),\n",
-            format!("{name}.tar.gz")
+            "    ({archive:?}, include_bytes!({archive:?})),\n"
         ));
     }
     list.push_str("]\n");

@@ -252,14 +252,32 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     /// A server that answers everything with an empty page.
     async fn empty_pages() -> (watch::Sender<bool>, SocketAddr) {
+        pages_within(Connections::default()).await
+    }
+
+    /// The same with so many places, where nobody has to leave for being idle.
+    async fn pages_in_places(max_connections: usize) -> (watch::Sender<bool>, SocketAddr) {
+        let hour = crate::config::Span(HOUR);
+        let limits = Connections {
+            max_connections,
+            handshake_timeout: hour,
+            idle_timeout: hour,
+            ..Connections::default()
+        };
+        pages_within(limits).await
+    }
+
+    async fn pages_within(limits: Connections) -> (watch::Sender<bool>, SocketAddr) {
         let (stop, shutdown) = Shutdown::channel();
         let (listener, address) = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let pages = tower::service_fn(|_: Request<Incoming>| async {
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         });
-        tokio::spawn(serve(listener, pages, shutdown));
+        tokio::spawn(Server::new(listener).within(limits).serve(pages, shutdown));
         (stop, address)
     }
 
@@ -280,19 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_all_places_are_taken_an_idle_connection_makes_room() {
-        let (_stop, shutdown) = Shutdown::channel();
-        let (listener, address) = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let hour = crate::config::Span(Duration::from_secs(3600));
-        let limits = Connections {
-            max_connections: 1,
-            handshake_timeout: hour,
-            idle_timeout: hour,
-            ..Connections::default()
-        };
-        let pages = tower::service_fn(|_: Request<Incoming>| async {
-            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
-        });
-        tokio::spawn(Server::new(listener).within(limits).serve(pages, shutdown));
+        let (_stop, address) = pages_in_places(1).await;
         let began = tokio::time::Instant::now();
         let mut idle = TcpStream::connect(address).await.unwrap();
         idle.write_all(PREFACE).await.unwrap();
@@ -305,24 +311,12 @@ mod tests {
         let mut answer = String::new();
         waiting.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert!(began.elapsed() < hour.0 / 10);
+        assert!(began.elapsed() < HOUR / 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_made_no_call_gives_way_at_once_where_all_places_are_taken() {
-        let (_stop, shutdown) = Shutdown::channel();
-        let (listener, address) = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let hour = crate::config::Span(Duration::from_secs(3600));
-        let limits = Connections {
-            max_connections: 2,
-            handshake_timeout: hour,
-            idle_timeout: hour,
-            ..Connections::default()
-        };
-        let pages = tower::service_fn(|_: Request<Incoming>| async {
-            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
-        });
-        tokio::spawn(Server::new(listener).within(limits).serve(pages, shutdown));
+        let (_stop, address) = pages_in_places(2).await;
         let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         let mut known = TcpStream::connect(address).await.unwrap();
         known.write_all(request).await.unwrap();

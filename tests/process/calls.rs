@@ -7,6 +7,29 @@ pub const SPEC: &str = "proton: EnvironmentSpec\nspec: {owner: platform}\n";
 
 pub type Client = ProtonServiceClient<Channel>;
 
+/// An engine that has the environment template `bus`, and whose steps take so long from here on.
+pub async fn with_template_and_step(state: &Path, step: &str) -> Running {
+    let mut before = Running::on(state).await;
+    publish_template(&before.client().await).await;
+    before.terminate();
+    before.ended().await;
+    Running::with_step(state, step).await
+}
+
+/// Says that the deployment of `bus` has failed.
+pub async fn report_failure(client: &mut Client, why: &str) {
+    let failed = pb::NotifyResourceDeploymentStatusChangeRequest {
+        resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/bus".to_owned(),
+        status: pb::ResourceDeploymentStatus::Failed.into(),
+        status_message: Some(why.to_owned()),
+        ..pb::NotifyResourceDeploymentStatusChangeRequest::default()
+    };
+    client
+        .notify_resource_deployment_status_change(failed)
+        .await
+        .unwrap();
+}
+
 /// Registers and publishes version 1.0 of the environment template `bus` from the examples.
 pub async fn publish_template(client: &Client) {
     let mut client = client.clone();

@@ -94,12 +94,7 @@ async fn open(gateway: &Running, positions: Vec<(u64, String)>) -> Vec<Stream> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_streams_go_on_at_another_gateway_with_no_event_lost() {
     let (folder, state) = state();
-    let mut before = Running::on(&state).await;
-    publish_template(&before.client().await).await;
-    before.terminate();
-    before.ended().await;
-    // From here on nothing ends by itself.
-    let engine = Running::with_step(&state, "1h").await;
+    let engine = with_template_and_step(&state, "1h").await;
     let mut client = engine.client().await;
     let environment = pb::CreateEnvironmentRequest {
         name: "bus".to_owned(),

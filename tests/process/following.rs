@@ -46,12 +46,7 @@ async fn a_deploy_creates_and_then_updates_and_says_how_that_ended() {
 #[tokio::test]
 async fn the_exit_status_tells_a_failure_from_a_timeout() {
     let (folder, state) = state();
-    let mut before = Running::on(&state).await;
-    publish_template(&before.client().await).await;
-    before.terminate();
-    before.ended().await;
-    // From here on nothing ends by itself.
-    let gateway = Running::with_step(&state, "1h").await;
+    let gateway = with_template_and_step(&state, "1h").await;
     let mut client = gateway.client().await;
 
     let arguments = deploy_bus(folder.path(), SPEC);
@@ -66,16 +61,7 @@ async fn the_exit_status_tells_a_failure_from_a_timeout() {
     let late = run(gateway.follow(&timeout));
     assert_eq!(late.status.code(), Some(124), "{}", text(&late));
 
-    let failed = pb::NotifyResourceDeploymentStatusChangeRequest {
-        resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/bus".to_owned(),
-        status: pb::ResourceDeploymentStatus::Failed.into(),
-        status_message: Some("no capacity".to_owned()),
-        ..pb::NotifyResourceDeploymentStatusChangeRequest::default()
-    };
-    client
-        .notify_resource_deployment_status_change(failed)
-        .await
-        .unwrap();
+    report_failure(&mut client, "no capacity").await;
     let failed = deploy.await.unwrap();
     assert_eq!(failed.status.code(), Some(1), "{}", text(&failed));
     assert!(text(&failed).contains("no capacity"), "{}", text(&failed));

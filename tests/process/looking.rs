@@ -9,12 +9,7 @@ fn json(output: &Output) -> serde_json::Value {
 
 async fn with_a_deployment_under_way() -> (TempDir, Running, Client) {
     let (folder, state) = state();
-    let mut before = Running::on(&state).await;
-    publish_template(&before.client().await).await;
-    before.terminate();
-    before.ended().await;
-    // From here on nothing ends by itself.
-    let gateway = Running::with_step(&state, "1h").await;
+    let gateway = with_template_and_step(&state, "1h").await;
     let mut client = gateway.client().await;
     let environment = pb::CreateEnvironmentRequest {
         name: "bus".to_owned(),
@@ -41,16 +36,7 @@ async fn status_tells_what_is_under_way_and_then_what_has_failed() {
     let stuck = run(gateway.follow(&impatient));
     assert_eq!(stuck.status.code(), Some(1), "{}", text(&stuck));
 
-    let failed = pb::NotifyResourceDeploymentStatusChangeRequest {
-        resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/bus".to_owned(),
-        status: pb::ResourceDeploymentStatus::Failed.into(),
-        status_message: Some("no capacity".to_owned()),
-        ..pb::NotifyResourceDeploymentStatusChangeRequest::default()
-    };
-    client
-        .notify_resource_deployment_status_change(failed)
-        .await
-        .unwrap();
+    report_failure(&mut client, "no capacity").await;
     let checked = run(gateway.follow(&["status", "--follow", "--check"]));
     assert_eq!(checked.status.code(), Some(1), "{}", text(&checked));
     let told = String::from_utf8(checked.stdout).unwrap();

@@ -5,6 +5,7 @@
 
 mod balancer;
 mod http1;
+mod pair;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -19,6 +20,7 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
 use self::balancer::Balancer;
+use self::pair::Pair;
 use super::drain::forward;
 use super::*;
 
@@ -264,37 +266,9 @@ impl Position {
 #[tokio::test(flavor = "multi_thread")]
 async fn rolling_restarts_fail_no_call_and_lose_no_wait() {
     let (folder, state) = state();
-    // Registered fast; from then on nothing is.
-    let mut before = Running::with_step(&state, "100ms").await;
-    publish_template(&before.client().await).await;
-    before.terminate();
-    before.ended().await;
-    let engine = Running::with_step(&state, STEP).await;
+    let engine = with_template_and_step(&state, STEP).await;
 
-    let (key, config) = (
-        folder.path().join("key"),
-        folder.path().join("gateway.toml"),
-    );
-    fs::write(&key, [7; 32]).unwrap();
-    fs::write(&config, CONFIG).unwrap();
-    let start = async |index: usize| {
-        let mut command = forward(&engine, &key, ["first", "second"][index], "off");
-        command.arg("--config").arg(&config);
-        Running::started(command).await
-    };
-    let (balancer, address) = Balancer::over(2, "grpc").await;
-    let mut gateways = [start(0).await, start(1).await];
-    for (index, gateway) in gateways.iter().enumerate() {
-        balancer.put(index, Some(gateway));
-    }
-    let ready = async |index| {
-        eventually("the balancer sees it ready", || async {
-            balancer.is_ready(index).then_some(())
-        })
-        .await;
-    };
-    ready(0).await;
-    ready(1).await;
+    let (mut pair, address) = Pair::before(&engine, folder.path(), ("grpc", "off")).await;
 
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let load = Load {
@@ -328,16 +302,7 @@ async fn rolling_restarts_fail_no_call_and_lose_no_wait() {
     }
 
     for number in 0..RESTARTS {
-        let index = number % 2;
-        gateways[index].terminate();
-        let status = gateways[index].ended().await;
-        let log = gateways[index].log();
-        assert_eq!(status.code(), Some(0), "{log}");
-        assert!(!log.contains("still in flight"), "{log}");
-        balancer.put(index, None);
-        gateways[index] = start(index).await;
-        balancer.put(index, Some(&gateways[index]));
-        ready(index).await;
+        pair.restart(number % 2).await;
         // Whoever has failed, has failed.
         while let Some(ended) = clients.try_join_next() {
             ended.unwrap();

@@ -119,30 +119,7 @@ async fn calls(address: String, caller: usize, over: Arc<AtomicBool>) -> (usize,
 async fn rolling_restarts_fail_no_call_over_connections_of_http1_that_are_kept() {
     let (folder, state) = state();
     let engine = Running::on(&state).await;
-    let (key, config) = (
-        folder.path().join("key"),
-        folder.path().join("gateway.toml"),
-    );
-    fs::write(&key, [7; 32]).unwrap();
-    fs::write(&config, CONFIG).unwrap();
-    let start = async |index: usize| {
-        let mut command = forward(&engine, &key, ["first", "second"][index], "127.0.0.1:0");
-        command.arg("--config").arg(&config);
-        Running::started(command).await
-    };
-    let (balancer, address) = Balancer::over(2, "aws").await;
-    let mut gateways = [start(0).await, start(1).await];
-    for (index, gateway) in gateways.iter().enumerate() {
-        balancer.put(index, Some(gateway));
-    }
-    let ready = async |index| {
-        eventually("the balancer sees it ready", || async {
-            balancer.is_ready(index).then_some(())
-        })
-        .await;
-    };
-    ready(0).await;
-    ready(1).await;
+    let (mut pair, address) = Pair::before(&engine, folder.path(), ("aws", "127.0.0.1:0")).await;
 
     let over = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
@@ -150,16 +127,7 @@ async fn rolling_restarts_fail_no_call_over_connections_of_http1_that_are_kept()
         clients.spawn(calls(address.clone(), caller, Arc::clone(&over)));
     }
     for number in 0..RESTARTS {
-        let index = number % 2;
-        gateways[index].terminate();
-        let status = gateways[index].ended().await;
-        let log = gateways[index].log();
-        assert_eq!(status.code(), Some(0), "{log}");
-        assert!(!log.contains("still in flight"), "{log}");
-        balancer.put(index, None);
-        gateways[index] = start(index).await;
-        balancer.put(index, Some(&gateways[index]));
-        ready(index).await;
+        pair.restart(number % 2).await;
     }
     over.store(true, Ordering::Relaxed);
     let (mut count, mut closed, mut again) = (0, 0, 0);

@@ -1,5 +1,6 @@
 //! A place for a store that is filled at once: whether it can be there, and what is left if nothing
-//! comes of it, which is what was there before.
+//! comes of it, which is what was there before. (A log without its database does not come back: SQLite
+//! itself removes it when a database is opened beside it.)
 
 use std::fs;
 use std::io;
