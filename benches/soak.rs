@@ -41,7 +41,9 @@ const LEVELS: [&str; 4] = [
     "proton_gateway_pollers",
     "proton_gateway_connections_open",
 ];
-const CONFIG: &str = "[cache]\nenabled = true\n[waits]\npauses = [\"500ms\"]\nlinger = \"2s\"\n";
+/// Keys live so short that as many go as come: what they may take would be full after some minutes.
+const CONFIG: &str = "[cache]\nenabled = true\n[waits]\npauses = [\"500ms\"]\nlinger = \"2s\"\n\
+    [idempotency]\nlifetime = \"1m\"\n";
 
 /// What the machine and the gateway say of the process.
 #[derive(Debug, Clone)]

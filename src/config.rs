@@ -88,6 +88,8 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sts_endpoint_url: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub upstream_keeps_keys: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub upstreams: BTreeMap<String, NamedUpstream>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -203,6 +205,7 @@ impl Config {
             log_format: options.log_format.unwrap_or(LogFormat::Text),
             ready_file: options.ready_file,
             sts_endpoint_url: options.sts_endpoint_url,
+            upstream_keeps_keys: options.upstream_keeps_keys.unwrap_or(false),
             upstreams: options.upstreams,
             assume_role: options.assume_role,
             waits: options.waits,
@@ -320,7 +323,7 @@ impl Config {
 
     /// As whom the upstream is asked.
     pub fn identities(&self) -> Identities {
-        upstreams::identities(&self.upstreams, &self.assume_role)
+        upstreams::identities(self.upstream_keeps_keys, &self.upstreams, &self.assume_role)
     }
 
     /// Whether callers have to say who they are, and to prove it. A client's certificate alone

@@ -60,7 +60,7 @@ pub struct Call {
     pub demand: Demand,
     /// By what the caller names the call.
     pub key: Key,
-    /// The same, where the backend itself has to see to it that it is applied once.
+    /// The same, where the backend itself sees to it that the call is applied once.
     pub once: Option<Once>,
     /// Which state of what it changes the caller has seen.
     pub expected: Expected,
@@ -103,6 +103,11 @@ impl Call {
             request_id: arrival.request_id.clone(),
             deadline: arrival.deadline,
         }
+    }
+
+    /// Whether it may be sent again although the first may have been applied.
+    pub fn repeatable(&self) -> bool {
+        self.once.is_some() || self.request.repeatable()
     }
 }
 

@@ -213,6 +213,11 @@ impl Once {
         URL_SAFE_NO_PAD.encode(self.ledger.digest("client token", &[&self.scope]))
     }
 
+    /// The key that an upstream gets which keeps keys itself: nobody else gets the same.
+    pub fn passed_on(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.ledger.digest("passed on", &[&self.scope]))
+    }
+
     /// With the secret, as all of a request may be in `content`.
     pub fn digest(&self, content: &[u8]) -> Vec<u8> {
         self.ledger.digest("evidence", &[content]).to_vec()

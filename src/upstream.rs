@@ -22,6 +22,8 @@ const MAX_TAG: usize = 256;
 pub struct Identity {
     /// The named upstream; absent for the one that is not named.
     pub upstream: Option<Arc<str>>,
+    /// Whether that one keeps idempotency keys.
+    pub keeps_keys: bool,
     /// The role that is assumed; absent: the gateway's own credentials.
     pub session: Option<Arc<Session>>,
 }
@@ -66,6 +68,8 @@ pub struct Assume {
 #[derive(Debug, Clone, Default)]
 pub struct Identities {
     upstreams: Arc<BTreeSet<String>>,
+    /// Those that keep idempotency keys; `None` is the one without a name.
+    keepers: Arc<BTreeSet<Option<String>>>,
     rules: Arc<Vec<Rule>>,
 }
 
@@ -75,17 +79,28 @@ impl Identities {
     pub fn new(upstreams: BTreeSet<String>, rules: Vec<Rule>) -> Self {
         Self {
             upstreams: Arc::new(upstreams),
+            keepers: Arc::default(),
             rules: Arc::new(rules),
+        }
+    }
+
+    /// The same, where these upstreams keep idempotency keys; `None` is the one without a name.
+    pub fn with_keepers(self, keepers: BTreeSet<Option<String>>) -> Self {
+        Self {
+            keepers: Arc::new(keepers),
+            ..self
         }
     }
 
     /// As whom the upstream is asked for this caller.
     pub fn of(&self, principal: &Principal, upstream: Option<&str>) -> Result<Identity> {
+        let keeps_keys = self.keepers.contains(&upstream.map(str::to_owned));
         let upstream = upstream.map(|name| self.named(name)).transpose()?;
         let none_asks = matches!(principal.method, Method::Gateway);
         if self.rules.is_empty() || none_asks {
             return Ok(Identity {
                 upstream,
+                keeps_keys,
                 session: None,
             });
         }
@@ -102,7 +117,11 @@ impl Identities {
             Some(assume) => Some(Arc::new(assume.session(principal)?)),
             None => None,
         };
-        Ok(Identity { upstream, session })
+        Ok(Identity {
+            upstream,
+            keeps_keys,
+            session,
+        })
     }
 
     fn named(&self, name: &str) -> Result<Arc<str>> {

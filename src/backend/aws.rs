@@ -159,13 +159,13 @@ impl Service<Call> for Aws {
                 .trace
                 .request(|| format!("Proton/{}", call.operation.name()));
             headers::note(&attempt, &call);
-            let settings = headers::sent_with(&attempt).timeout_config(
+            let settings = headers::sent_with(&attempt, call.once.as_ref()).timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT_TIMEOUT.min(left))
                     .operation_timeout(left)
                     .build(),
             );
-            let (operation, repeatable) = (call.operation, call.request.repeatable());
+            let (operation, repeatable) = (call.operation, call.repeatable());
             let mutates = operation.policy().idempotency != Idempotency::Read;
             let name = if mutates { call.request.name() } else { None };
             // Large, and not needed on the stack of every caller.

@@ -109,6 +109,10 @@ pub struct Options {
     /// Where roles are assumed, instead of AWS's own STS
     #[arg(skip)]
     pub sts_endpoint_url: Option<String>,
+    /// Whether the upstream is a gateway that keeps idempotency keys itself: it is given one of its own
+    /// with each mutation under a key, which can then be sent again whatever it is
+    #[arg(skip)]
+    pub upstream_keeps_keys: Option<bool>,
     #[arg(skip)]
     pub upstreams: BTreeMap<String, NamedUpstream>,
     #[arg(skip)]
@@ -216,6 +220,7 @@ impl Options {
             Upstream::Engine => (
                 &[
                     ("profile", self.profile.is_some()),
+                    ("upstream-keeps-keys", self.upstream_keeps_keys.is_some()),
                     ("upstreams", !self.upstreams.is_empty()),
                     ("assume-role", !self.assume_role.is_empty()),
                     ("sts-endpoint-url", self.sts_endpoint_url.is_some()),
@@ -265,6 +270,7 @@ impl Options {
             ready_file: self.ready_file.or(other.ready_file),
             // What no flag can say.
             sts_endpoint_url: other.sts_endpoint_url,
+            upstream_keeps_keys: other.upstream_keeps_keys,
             upstreams: other.upstreams,
             assume_role: other.assume_role,
             waits: other.waits,

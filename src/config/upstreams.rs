@@ -22,6 +22,10 @@ pub struct NamedUpstream {
     /// Profile of AWS's configuration files; otherwise that of the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// Whether it is a gateway that keeps idempotency keys itself: it is given one of its own with each
+    /// mutation under a key, which can then be sent again whatever it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_keys: bool,
 }
 
 /// Which callers get which role: the first rule of which all matches.
@@ -200,11 +204,15 @@ fn is_role(arn: &str) -> bool {
 
 /// What the configuration says of who is asked as whom.
 pub(super) fn identities(
+    unnamed_keeps_keys: bool,
     upstreams: &BTreeMap<String, NamedUpstream>,
     rules: &[AssumeRole],
 ) -> Identities {
     let names: BTreeSet<_> = upstreams.keys().cloned().collect();
-    Identities::new(names, rules.iter().map(AssumeRole::rule).collect())
+    let keepers = upstreams.iter().filter(|(_, upstream)| upstream.keeps_keys);
+    let keepers = keepers.map(|(name, _)| Some(name.clone()));
+    let keepers = keepers.chain(unnamed_keeps_keys.then_some(None)).collect();
+    Identities::new(names, rules.iter().map(AssumeRole::rule).collect()).with_keepers(keepers)
 }
 
 #[cfg(test)]

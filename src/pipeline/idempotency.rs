@@ -3,8 +3,8 @@
 //!
 //! Where the backend is the engine, it uses the key in the transaction of the call itself. Elsewhere
 //! the key is put down before the call and its outcome after it; what happened in between, if the
-//! gateway or the connection broke, is found out when the call is sent again. What is kept, and how,
-//! is the business of [`crate::ledger`].
+//! gateway or the connection broke, is found out when the call is sent again: by the upstream, where
+//! it keeps keys itself. What is kept, and how, is the business of [`crate::ledger`].
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -142,8 +142,9 @@ where
         let (evidence, again) = found;
         // In place of one of the caller, which may be another one when it sends the call again.
         call.request.set_client_token(once.client_token());
+        call.once = is_passed_on(&call).then(|| once.clone());
         // Under a condition a repeat is compared with what the first one has made of the subject.
-        if call.request.repeatable() && !is_conditional(&call) {
+        if call.repeatable() && !is_conditional(&call) {
             let outcome = self.inner.oneshot(call.clone()).await;
             return match outcome {
                 Err(error)
@@ -180,7 +181,9 @@ where
 
     /// What is to be known before a call whose repeat may act twice, or may be refused.
     async fn evidence(&self, call: &Call, once: &Once) -> Result<Vec<u8>> {
-        if call.operation.policy().idempotency != Idempotency::None && !is_conditional(call) {
+        let probed =
+            call.operation.policy().idempotency == Idempotency::None && !is_passed_on(call);
+        if !probed && !is_conditional(call) {
             return Ok(Vec::new());
         }
         let Some(read) = call.request.subject() else {
@@ -263,6 +266,12 @@ fn is_conditional(call: &Call) -> bool {
     call.expected != Expected::Any
 }
 
+/// Whether the upstream sees to it itself that the call is applied once.
+fn is_passed_on(call: &Call) -> bool {
+    let keeps_keys = call.identity.as_ref().is_some_and(|it| it.keeps_keys);
+    keeps_keys && !is_conditional(call)
+}
+
 fn replayed(call: &Call, outcome: &[u8]) -> Result<Reply> {
     Outcome::decode(call.operation, outcome)?.replayed()
 }
@@ -277,10 +286,10 @@ fn may_be_applied(error: &Error) -> bool {
         )
 }
 
-/// Whether the upstream tells a call with the same token by what the first has made, so that a
-/// name that is taken is that of another.
+/// Whether the upstream tells a call with the same token, or key, by what the first has made, so
+/// that a name that is taken is that of another.
 fn tells_its_own(call: &Call) -> bool {
-    call.operation.policy().idempotency == Idempotency::ClientToken
+    call.once.is_some() || call.operation.policy().idempotency == Idempotency::ClientToken
 }
 
 fn unclear(call: &Call) -> Error {

@@ -1,12 +1,15 @@
 //! Idempotency keys at the doors: how they are given, and how an outcome that is told again is
 //! known.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
 use http::{HeaderMap, Request};
 use http_body_util::Full;
 use pb::proton_service_client::ProtonServiceClient;
+use proton_gateway::backend::aws::Aws;
 use proton_gateway::backend::engine::store::Store;
 use proton_gateway::clock::SystemClock;
 use proton_gateway::config::idempotency::IdempotencyConfig;
@@ -16,6 +19,8 @@ use proton_gateway::edge::health::Health;
 use proton_gateway::ledger::Ledger;
 use proton_gateway::limits::Limiter;
 use proton_gateway::pipeline::Extras;
+use proton_gateway::server;
+use proton_gateway::upstream::Identities;
 use tonic::{Code, Status};
 use tower::ServiceExt;
 
@@ -192,4 +197,86 @@ async fn a_call_under_a_key_that_its_caller_gave_up_still_takes_its_place() {
     while grpc(&gateway, &["other"], "bus").await.is_err() {
         tokio::task::yield_now().await;
     }
+}
+
+/// A gateway before an upstream that says of its first call that it has failed, and what the
+/// upstream got: the key and the signature of each call.
+async fn before_one_that_keeps_keys() -> (Gateway, Arc<Mutex<Vec<(String, String)>>>) {
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&got);
+    let answer = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let header = |name| {
+            let value = request.headers().get(name).cloned();
+            value.map_or_else(String::new, |it| it.to_str().unwrap().to_owned())
+        };
+        let mut seen = seen.lock().unwrap();
+        seen.push((header("idempotency-key"), header("authorization")));
+        let status = if seen.len() == 1 { 500 } else { 200 };
+        let mut response = http::Response::new(Full::new(bytes::Bytes::from("{}")));
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        async move { Ok::<_, std::convert::Infallible>(response) }
+    });
+    let (stop, shutdown) = Shutdown::channel();
+    std::mem::forget(stop);
+    let (listener, address) = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    tokio::spawn(server::serve(listener, answer, shutdown));
+    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
+        .endpoint_url(format!("http://{address}"))
+        .load()
+        .await;
+    let (store, config_of_keys) = (Store::in_memory().unwrap(), IdempotencyConfig::default());
+    let clock = Arc::new(SystemClock);
+    let ledger = Ledger::open(store, &config_of_keys, None, clock, false).await;
+    let extras = Extras {
+        ledger: Some(ledger.unwrap()),
+        ..Extras::default()
+    };
+    let guards = Guards {
+        identities: Identities::default().with_keepers([None].into()),
+        ..Guards::default()
+    };
+    let (backend, metrics) = (Aws::with_config(&config), Metrics::new().unwrap());
+    let pipeline = pipeline::build_with(backend, metrics, &guards, extras);
+    (Gateway::new(pipeline), got)
+}
+
+#[tokio::test]
+async fn an_upstream_that_keeps_keys_is_asked_again_under_the_same_key_for_what_may_act_twice() {
+    let (gateway, got) = before_one_that_keeps_keys().await;
+    let report = |key: &'static str| {
+        let gateway = gateway.clone();
+        async move {
+            let door = grpc_door::routes(gateway.clone(), waits(gateway), Health::default());
+            let mut request =
+                tonic::Request::new(pb::NotifyResourceDeploymentStatusChangeRequest {
+                    resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/bus".into(),
+                    ..Default::default()
+                });
+            let key = key.parse().unwrap();
+            request.metadata_mut().insert("idempotency-key", key);
+            let mut client = ProtonServiceClient::new(door.unwrap());
+            client
+                .notify_resource_deployment_status_change(request)
+                .await
+        }
+    };
+    let lost = report("k").await.unwrap_err();
+    assert_eq!(lost.code(), Code::Unavailable, "{lost}");
+    report("k").await.unwrap();
+    report("k").await.unwrap();
+    report("l").await.unwrap();
+    let got = got.lock().unwrap();
+    let keys: Vec<_> = got.iter().map(|(key, _)| key.as_str()).collect();
+    // What is known is not asked again.
+    let [first, again, other] = keys[..] else {
+        panic!("{keys:?}");
+    };
+    assert!(
+        first.len() == 43 && first == again && first != other,
+        "{keys:?}"
+    );
+    let signed = |(_, signature): &(String, String)| signature.contains("idempotency-key");
+    assert!(got.iter().all(signed), "{got:?}");
 }

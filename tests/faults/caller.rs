@@ -17,8 +17,9 @@ use proton_gateway::ledger::Key;
 use proton_gateway::pipeline::{self, Extras};
 use proton_gateway::retries::Retries;
 use proton_gateway::telemetry::Metrics;
-use tower::ServiceExt;
+use proton_gateway::upstream::Identities;
 use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt};
 
 use crate::faulty::{Faults, Faulty};
 use crate::ideal::Ideal;
@@ -40,6 +41,10 @@ const BUDGET: usize = 20;
 pub enum Where {
     /// Between the gateway and its upstream.
     Upstream,
+    /// The same, and nobody else does anything as long as a change is not done.
+    UpstreamOfOne,
+    /// Between the gateway and one that is its upstream, which keeps keys.
+    Gateway,
     /// Between the caller and the gateway, which stands on the engine.
     Caller,
 }
@@ -106,15 +111,58 @@ pub async fn before_faults(
     faults: &Arc<Faults>,
     retries: Option<Retries>,
 ) -> Pipeline {
-    let ledger = ledger(Store::in_memory().unwrap(), &world.clock, false).await;
     let backend = Faulty::new(world.engine.clone(), Arc::clone(faults));
+    before(world, backend, Identities::default(), retries).await
+}
+
+/// A gateway whose upstream is the gateway of `world`, with faults in between.
+async fn before_gateway(world: &World, faults: &Arc<Faults>) -> Pipeline {
+    let gateway = world.gateway.clone();
+    let upstream = tower::service_fn(move |call: Call| {
+        let gateway = gateway.clone();
+        // What arrives there is the request and the key.
+        let key = call
+            .once
+            .map_or(Key::Absent, |once| Key::Given(once.passed_on().into()));
+        let arrival = Arrival {
+            request_id: call.request_id,
+            deadline: call.deadline,
+            key,
+            ..Arrival::default()
+        };
+        async move {
+            gateway
+                .call(Call::new(call.request, Door::Aws, &arrival))
+                .await
+        }
+    });
+    let backend = Faulty::new(BoxCloneSyncService::new(upstream), Arc::clone(faults));
+    let identities = Identities::default().with_keepers([None].into());
+    before(world, backend, identities, retries()).await
+}
+
+async fn before<S>(
+    world: &World,
+    backend: Faulty<S>,
+    identities: Identities,
+    retries: Option<Retries>,
+) -> Pipeline
+where
+    S: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    let ledger = ledger(Store::in_memory().unwrap(), &world.clock, false).await;
     let extras = Extras {
         ledger: Some(ledger),
         retries,
         ..Extras::default()
     };
+    let guards = Guards {
+        identities,
+        ..Guards::default()
+    };
     let metrics = Metrics::new().unwrap();
-    pipeline::build_with(backend, metrics, &Guards::default(), extras)
+    pipeline::build_with(backend, metrics, &guards, extras)
 }
 
 /// The gateway's own repeats: at once, and within a budget that does not depend on how fast the
@@ -162,7 +210,10 @@ impl Caller {
         let ideal = Arc::new(Ideal::new(ideal));
         let faults = Faults::new(Random::seeded(0), Arc::clone(&ideal));
         let gateway = match place {
-            Where::Upstream => before_faults(&world, &faults, retries()).await,
+            Where::Upstream | Where::UpstreamOfOne => {
+                before_faults(&world, &faults, retries()).await
+            }
+            Where::Gateway => before_gateway(&world, &faults).await,
             Where::Caller => behind_faults(&world, &faults),
         };
         Self {
@@ -252,7 +303,11 @@ impl Caller {
             Known::Unknown(error) => {
                 let operation = change.request.operation().name();
                 *self.tally.unknown.entry(operation).or_default() += 1;
-                self.place == Where::Upstream && self.cannot_be_known(&change, error).await
+                match self.place {
+                    Where::Upstream => self.cannot_be_known(&change, error).await,
+                    Where::UpstreamOfOne => change.request.subject().is_none(),
+                    Where::Gateway | Where::Caller => false,
+                }
             }
         };
         if !right {
@@ -265,6 +320,9 @@ impl Caller {
         for repeat in 0..REPEATS {
             if let Some(known) = self.send(change).await {
                 return known;
+            }
+            if self.place == Where::UpstreamOfOne {
+                continue;
             }
             if first && repeat == 0 && change.may_wait() && self.random.chance(20) {
                 return Known::Aside;

@@ -204,12 +204,12 @@ fn throttled() -> Error {
 }
 
 fn lost(call: &Call, how: &str) -> Error {
-    let kind = match call.request.repeatable() {
+    let kind = match call.repeatable() {
         true => ErrorKind::Unavailable { retry_after: SOON },
         false => ErrorKind::OutcomeUnknown,
     };
     Error {
-        unsettled: call.request.repeatable() && !is_read(call),
+        unsettled: call.repeatable() && !is_read(call),
         ..Error::new(kind, how)
     }
 }

@@ -64,6 +64,16 @@ async fn ten_thousand_changes_before_an_upstream_that_fails() {
 }
 
 #[tokio::test]
+async fn ten_thousand_changes_one_after_the_other_before_an_upstream_that_fails() {
+    long("one after the other", Where::UpstreamOfOne, 10_000).await;
+}
+
+#[tokio::test]
+async fn five_thousand_changes_before_a_gateway_that_fails() {
+    long("before a gateway", Where::Gateway, 5_000).await;
+}
+
+#[tokio::test]
 async fn two_thousand_changes_of_a_caller_that_loses_answers() {
     long("two thousand", Where::Caller, 2_000).await;
 }
@@ -83,5 +93,6 @@ seeds! {
     many_seeds_2: 10, Where::Upstream;
     many_seeds_3: 10, Where::Upstream;
     many_seeds_4: 10, Where::Upstream;
+    many_seeds_before_a_gateway: 4, Where::Gateway;
     many_seeds_of_a_caller_that_loses_answers: 4, Where::Caller;
 }

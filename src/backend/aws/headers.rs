@@ -1,4 +1,4 @@
-//! The trace of an attempt: its span, and the headers that tell the upstream of it.
+//! The trace of an attempt, and the headers that tell the upstream of it and of the call's key.
 
 use aws_sdk_proton::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_proton::config::{Builder, ConfigBag, Intercept, RuntimeComponents};
@@ -7,14 +7,20 @@ use opentelemetry::KeyValue;
 
 use crate::error::Result;
 use crate::gateway::{Call, Reply};
+use crate::ledger::{IDEMPOTENCY_KEY, Once};
 use crate::telemetry::Trace;
 use crate::telemetry::parent::Headers;
 
-/// Settings of an attempt that carries the trace, if there is one.
-pub fn sent_with(trace: &Trace) -> Builder {
-    match trace.headers() {
-        Some(headers) => Builder::new().interceptor(Carry(headers)),
-        None => Builder::new(),
+/// Settings of an attempt that carries the trace, if there is one, and the key, if the upstream
+/// keeps keys.
+pub fn sent_with(trace: &Trace, once: Option<&Once>) -> Builder {
+    let mut settings = Builder::new();
+    if let Some(headers) = trace.headers() {
+        settings = settings.interceptor(Carry(headers));
+    }
+    match once {
+        Some(once) => settings.interceptor(Name(once.passed_on())),
+        None => settings,
     }
 }
 
@@ -69,6 +75,27 @@ impl Intercept for Carry {
         if let Some(state) = self.0.state.as_ref().and_then(|state| state.to_str().ok()) {
             headers.insert("tracestate", state.to_owned());
         }
+        Ok(())
+    }
+}
+
+/// Adds the key before the request is signed: a call under another key is another call.
+#[derive(Debug)]
+struct Name(String);
+
+impl Intercept for Name {
+    fn name(&self) -> &'static str {
+        "idempotency key"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        let headers = context.request_mut().headers_mut();
+        headers.insert(IDEMPOTENCY_KEY, self.0.clone());
         Ok(())
     }
 }

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 
 use crate::changes::Changes;
@@ -90,16 +89,7 @@ impl Store {
             cause,
         })?;
         let readers = (0..READERS)
-            .map(|_| {
-                Connection::open_with_flags(
-                    &path,
-                    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-                )
-                .and_then(|connection| {
-                    connection.busy_timeout(schema::BUSY_TIMEOUT)?;
-                    Ok(connection)
-                })
-            })
+            .map(|_| schema::open_for_reading(&path))
             .collect::<rusqlite::Result<Vec<_>>>()
             .map_err(|cause| OpenError::database(&path, schema::SchemaError::Sqlite(cause)))?;
         Ok(Self {

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 /// Marks the file as ours (`PRAGMA application_id`): "PRTN".
 const APPLICATION_ID: i32 = 0x5052_544E;
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a store's secret.
 const SECRET: usize = 32;
 /// Bytes of the header of SQLite's files.
@@ -99,13 +99,30 @@ pub enum SchemaError {
     TooNew { found: usize, known: usize },
 }
 
+/// What all connections to a file have in common.
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // What a savepoint remembers is a few pages. SQLite would take 64 KiB for it each time, and a
+    // file where that is not enough; the file system may be one that cannot be written.
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, SchemaError> {
     let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    settle(&connection)?;
     migrate(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // An acknowledged write survives not only this process but the machine.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    settle(&connection)?;
     Ok(connection)
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use super::directory::{self, OpenError};
 use super::schema::{self, SchemaError};
@@ -25,11 +25,7 @@ impl Snapshot {
             return Err(OpenError::Absent(directory.to_owned()));
         }
         let open = || {
-            let connection = Connection::open_with_flags(
-                &path,
-                OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-            )?;
-            connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+            let connection = schema::open_for_reading(&path)?;
             if schema::version_of(&connection)? == 0 {
                 return Err(SchemaError::Foreign);
             }
