@@ -272,7 +272,8 @@ impl Sample {
     fn level(&self, name: &str) -> f64 {
         let series = self.gauges.iter();
         let of_name = series.filter(|(series, _)| series.split('{').next() == Some(name));
-        of_name.map(|(_, value)| value).sum()
+        // Of none that is -0.0, which looks odd.
+        of_name.map(|(_, value)| value).sum::<f64>() + 0.0
     }
 }
 
