@@ -295,6 +295,9 @@ impl Config {
                 ));
             }
         }
+        if self.upstream_keeps_keys && self.upstream_endpoint_url.is_none() {
+            return Err(invalid("upstream-keeps-keys", upstreams::NO_KEEPER));
+        }
         let sts = self.sts_endpoint_url.as_deref();
         upstreams::check(&self.upstreams, &self.assume_role, sts)?;
         if !self.assume_role.is_empty() && !self.authenticates() {

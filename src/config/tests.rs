@@ -222,6 +222,15 @@ fn what_could_not_be_meant_is_refused_by_its_name() {
         ("waits.pauses", "[waits]\npauses = []"),
         ("waits.pauses", "[waits]\npauses = [\"1ms\"]"),
         ("upstreams", "[upstreams.payments]"),
+        ("upstream-keeps-keys", "upstream-keeps-keys = true"),
+        (
+            "upstream-keeps-keys",
+            "upstream = \"aws\"\nupstream-keeps-keys = true",
+        ),
+        (
+            "upstreams",
+            "upstream = \"aws\"\n[upstreams.payments]\nkeeps-keys = true",
+        ),
         (
             "upstreams",
             "upstream = \"aws\"\n[upstreams.payments]\nendpoint-url = \"ftp://a\"",

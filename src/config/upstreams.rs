@@ -62,6 +62,9 @@ pub struct AssumeRole {
     pub session_tags: BTreeMap<String, String>,
 }
 
+/// Why not to say of an upstream that it keeps keys.
+pub(super) const NO_KEEPER: &str = "AWS keeps none, and would carry a call out each time that it is sent; give the gateway's URL, or leave it out";
+
 const SESSION_NAME: &str = "proton-gateway";
 const DURATION: Duration = Duration::from_secs(3600);
 /// What STS takes (AWS STS API Reference, AssumeRole).
@@ -90,6 +93,9 @@ pub(super) fn check(
             check_url(url, "https://proton.example").map_err(|problem| {
                 invalid("upstreams", format!("{name}: endpoint-url: {problem}"))
             })?;
+        } else if upstream.keeps_keys {
+            let problem = format!("{name}: keeps-keys: {NO_KEEPER}");
+            return Err(invalid("upstreams", problem));
         }
     }
     if let Some(url) = sts_endpoint_url {
@@ -219,6 +225,7 @@ pub(super) fn identities(
 mod tests {
     use super::super::{Config, Options};
     use super::*;
+    use crate::auth::Principal;
 
     const KNOWN: &str = "upstream = \"aws\"\n[authentication]\nmethods = [\"token\"]\n\
         [[authentication.tokens]]\nid = \"ci\"\n\
@@ -272,6 +279,21 @@ mod tests {
         let error = from_file(&rule).unwrap_err().to_string();
         assert!(error.starts_with("assume-role: "), "{error}");
         assert!(error.contains("[authentication]"), "{error}");
+    }
+
+    #[test]
+    fn only_an_upstream_that_is_said_to_keep_keys_is_given_some() {
+        let config = from_file(
+            "upstream-endpoint-url = \"https://a\"\nupstream-keeps-keys = true\n\
+             [upstreams.b]\nendpoint-url = \"https://b\"\n\
+             [upstreams.c]\nendpoint-url = \"https://c\"\nkeeps-keys = true\n",
+        );
+        let identities = config.unwrap().identities();
+        let keeps = |name| {
+            let identity = identities.of(&Principal::anonymous(), name);
+            identity.unwrap().keeps_keys
+        };
+        assert_eq!([None, Some("b"), Some("c")].map(keeps), [true, false, true]);
     }
 
     #[test]
