@@ -297,7 +297,7 @@ async fn nothing_is_shared_between_identities() {
     let elsewhere = || Call {
         identity: Some(Identity {
             upstream: Some("payments".into()),
-            session: None,
+            ..Identity::default()
         }),
         ..get()
     };

@@ -283,7 +283,7 @@ async fn open(bench: &Bench, name: Option<&str>) {
 fn of(name: Option<&str>) -> Identity {
     Identity {
         upstream: name.map(Arc::from),
-        session: None,
+        ..Identity::default()
     }
 }
 
