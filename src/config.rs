@@ -234,7 +234,7 @@ impl Config {
 
     /// Whether a URL leads to a listener of this very gateway, as far as it can be seen without
     /// asking for names.
-    fn is_own(&self, url: &str) -> bool {
+    pub fn is_own(&self, url: &str) -> bool {
         let Ok(uri) = url.parse::<http::Uri>() else {
             return false;
         };

@@ -298,16 +298,16 @@ pub fn camel_case(path: &str) -> String {
     out
 }
 
-/// A text that names `fields`, in the spelling of AWS's wire. What stands in backticks or in a path
-/// is a name of the caller's.
+/// A text that names `fields`, in the spelling of AWS's wire. What stands in backticks, in quotes or
+/// in a path is a name of the caller's.
 pub fn in_camel_case(text: &str, fields: &[&str]) -> String {
     let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let mut out = String::with_capacity(text.len());
-    let (mut rest, mut quoted) = (text, false);
+    let (mut rest, mut quote) = (text, None);
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|c| is_part(c) != is_part(first));
         let (token, after) = rest.split_at(end.unwrap_or(rest.len()));
-        let is_name = !quoted
+        let is_name = quote.is_none()
             && fields.binary_search(&token).is_ok()
             && !out.ends_with(['/', '-'])
             && !after.starts_with(['/', '-']);
@@ -315,7 +315,13 @@ pub fn in_camel_case(text: &str, fields: &[&str]) -> String {
             true => out.push_str(&camel_case(token)),
             false => out.push_str(token),
         }
-        quoted ^= token.matches('`').count() % 2 == 1;
+        for mark in token.chars().filter(|mark| matches!(mark, '`' | '"')) {
+            match quote {
+                None => quote = Some(mark),
+                Some(open) if open == mark => quote = None,
+                Some(_) => {}
+            }
+        }
         rest = after;
     }
     out
@@ -358,6 +364,10 @@ mod tests {
             (
                 "`spec.service_name` must be a name; service_name is not",
                 "`spec.service_name` must be a name; serviceName is not",
+            ),
+            (
+                "`a` must be one of \"service_name\", \"`\"; service_name is not",
+                "`a` must be one of \"service_name\", \"`\"; serviceName is not",
             ),
             (
                 "service/service_name is a-template_name",

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::service_config::ServiceConfigKey;
 use futures_util::future::BoxFuture;
 use tower::Service;
 
@@ -54,7 +55,7 @@ pub struct Aws {
 
 impl Settings {
     /// Reads region, profile and credentials as AWS's tools do.
-    async fn load(self) -> SdkConfig {
+    pub async fn load(self) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
         if let Some(region) = self.region {
             loader = loader.region(Region::new(region));
@@ -69,26 +70,30 @@ impl Settings {
     }
 }
 
-impl Aws {
-    /// Roles are assumed at `sts_endpoint_url`, or at AWS's own STS.
-    pub async fn connect(
-        unnamed: Settings,
-        named: BTreeMap<String, Settings>,
-        sts_endpoint_url: Option<String>,
-    ) -> Self {
-        let mut configs = BTreeMap::new();
-        for (name, settings) in named {
-            configs.insert(name, settings.load().await);
-        }
-        Self::of(unnamed.load().await, configs, sts_endpoint_url)
+/// Where Proton is asked; nothing: at AWS's own endpoint. Variables and AWS's files say so too.
+pub fn endpoint(config: &SdkConfig) -> Option<String> {
+    let given = config.endpoint_url().map(str::to_owned);
+    if config.get_origin("endpoint_url").is_client_config() {
+        return given;
     }
+    let key = ServiceConfigKey::builder()
+        .service_id("Proton")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build();
+    let found = config.service_config().zip(key.ok());
+    found
+        .and_then(|(known, key)| known.load_config(key))
+        .or(given)
+}
 
+impl Aws {
     /// A backend with credentials and endpoint of the caller's choice.
     pub fn with_config(config: &SdkConfig) -> Self {
         Self::of(config.clone(), BTreeMap::new(), None)
     }
 
-    /// The same with named upstreams and an STS.
+    /// The same with named upstreams. Roles are assumed at `sts_endpoint_url`, or at AWS's own STS.
     pub fn of(
         unnamed: SdkConfig,
         named: BTreeMap<String, SdkConfig>,

@@ -14,6 +14,7 @@ pub mod environment_account_connection;
 pub mod environment_template;
 mod examinations;
 mod idempotency;
+pub mod owner;
 mod paging;
 pub mod portable;
 pub mod provision;
@@ -202,6 +203,15 @@ impl Engine {
             changed,
             metrics: None,
         }
+    }
+
+    /// Takes the store for the account and the region of the settings. Fails where it is that of
+    /// others.
+    pub async fn claim(&self) -> Result<()> {
+        let settings = Arc::clone(&self.settings);
+        self.store
+            .write(move |tx| owner::claim(tx, &settings))
+            .await
     }
 
     /// The same, of whose deployments and tasks `metrics` are told.

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::report::Report;
 use crate::backend::engine::Settings;
 use crate::backend::engine::context::Context;
+use crate::backend::engine::owner;
 use crate::backend::engine::portable::holdings::Holdings;
 use crate::backend::engine::portable::{Problems, export, import, saved};
 use crate::backend::engine::store::{Snapshot, Store, Vacancy};
@@ -73,7 +74,10 @@ impl ExportCommand {
         let report = Report::new(self.quiet, "writing records");
         let told = |done, total| report.progress(done, total);
         let exported = store
-            .read(|tx| export::export(tx, &settings, &self.folder, &told))
+            .read(|tx| {
+                owner::check(tx, &settings)?;
+                export::export(tx, &settings, &self.folder, &told)
+            })
             .map_err(|error| error.to_string())?;
         report.line(format!(
             "{}: {} files",
@@ -172,6 +176,9 @@ fn fill(store: Store, holdings: Holdings, settings: Arc<Settings>) -> Result<(),
         .enable_all()
         .build()
         .map_err(|error| Error::internal(format!("cannot start the runtime: {error}")))?;
-    let cx = Context::new(SystemTime::now(), settings, Arc::default());
-    runtime.block_on(store.write(move |tx| holdings.put(tx, &cx)))
+    let cx = Context::new(SystemTime::now(), Arc::clone(&settings), Arc::default());
+    runtime.block_on(store.write(move |tx| {
+        owner::claim(tx, &settings)?;
+        holdings.put(tx, &cx)
+    }))
 }

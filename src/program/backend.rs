@@ -1,8 +1,11 @@
 //! Opens the backend that was asked for, and starts what works beside it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use aws_config::SdkConfig;
 
 use super::Parts;
 use crate::admission::Guards;
@@ -60,7 +63,7 @@ pub async fn open(
                     ledger(config, store, false, metrics).await?
                 }
             };
-            let aws = forwarding(config, metrics).await;
+            let aws = forwarding(config, metrics).await?;
             measure(None, ledger.clone(), metrics, parts);
             let changes = aws.changes().clone();
             let cache = Cache::new(&config.cache, Coherence::observed(), metrics.clone());
@@ -88,7 +91,7 @@ pub async fn open(
         Some(own) => {
             let store = Store::open(&own.state_dir).map_err(|error| error.to_string())?;
             store.measured_by(metrics);
-            let engine = embedded(config, own, store.clone(), parts, metrics);
+            let engine = embedded(config, own, store.clone(), parts, metrics).await?;
             watch(store.clone(), health, parts);
             let ledger = ledger(config, store, true, metrics).await?;
             measure(Some(engine.clone()), ledger.clone(), metrics, parts);
@@ -192,32 +195,50 @@ fn watch(store: Store, health: &Health, parts: &mut Parts) {
     });
 }
 
-async fn forwarding(config: &Config, metrics: &Metrics) -> Aws {
-    let unnamed = aws::Settings {
+async fn forwarding(config: &Config, metrics: &Metrics) -> Result<Aws, String> {
+    let settings = aws::Settings {
         region: config.region.clone(),
         profile: config.profile.clone(),
         endpoint_url: config.upstream_endpoint_url.clone(),
     };
-    let named = config.upstreams.iter().map(|(name, upstream)| {
+    let unnamed = to_another(config, None, settings).await?;
+    let mut named = BTreeMap::new();
+    for (name, upstream) in &config.upstreams {
         let settings = aws::Settings {
             region: upstream.region.clone(),
             profile: upstream.profile.clone(),
             endpoint_url: upstream.endpoint_url.clone(),
         };
-        (name.clone(), settings)
-    });
-    let endpoint = config.upstream_endpoint_url.as_deref();
-    tracing::info!(endpoint = endpoint.unwrap_or("AWS's own"), "forwarding");
+        let loaded = to_another(config, Some(name), settings).await?;
+        named.insert(name.clone(), loaded);
+    }
     let limits = config.limits.as_ref();
     let paces = limits
         .and_then(|limits| limits.upstream.as_ref())
         .and_then(|upstream| Paces::new(upstream, metrics.clone()));
     let sts = config.sts_endpoint_url.clone();
-    Aws::connect(unnamed, named.collect(), sts)
-        .await
+    Ok(Aws::of(unnamed, named, sts)
         .paced(paces)
         .giving_up_after(config.retry.attempt_timeout.0)
-        .measured_by(metrics.clone())
+        .measured_by(metrics.clone()))
+}
+
+/// What AWS's chain makes of the settings of an upstream, which must not lead back here.
+async fn to_another(
+    config: &Config,
+    upstream: Option<&str>,
+    settings: aws::Settings,
+) -> Result<SdkConfig, String> {
+    let loaded = settings.load().await;
+    let endpoint = aws::endpoint(&loaded);
+    if let Some(url) = endpoint.as_deref().filter(|url| config.is_own(url)) {
+        return Err(format!(
+            "calls would be forwarded to {url}, which is this gateway's own AWS door: AWS_ENDPOINT_URL_PROTON, AWS_ENDPOINT_URL or the profile says so; unset it for the gateway, or give the upstream an endpoint-url"
+        ));
+    }
+    let endpoint = endpoint.as_deref().unwrap_or("AWS's own");
+    tracing::info!(upstream, endpoint, "forwarding");
+    Ok(loaded)
 }
 
 /// What the engine is told of the configuration.
@@ -232,15 +253,19 @@ pub fn settings(config: &Config, own: &EngineConfig) -> engine::Settings {
     }
 }
 
-fn embedded(
+async fn embedded(
     config: &Config,
     own: &EngineConfig,
     store: Store,
     parts: &mut Parts,
     metrics: &Metrics,
-) -> Engine {
+) -> Result<Engine, String> {
     let engine = Engine::new(store, Arc::new(SystemClock), settings(config, own))
         .measured_by(metrics.clone());
+    engine.claim().await.map_err(|error| {
+        let folder = own.state_dir.display();
+        format!("cannot use the state directory {folder}: {error}")
+    })?;
     tracing::info!(
         state_dir = %own.state_dir.display(),
         provisioner = "simulated",
@@ -248,7 +273,7 @@ fn embedded(
     );
     let told = parts.shutdown.clone().told();
     parts.spawn("the engine's worker", engine.clone().work(told));
-    engine
+    Ok(engine)
 }
 
 /// Tells `health` whether what is stored now will be found again. Never returns.

@@ -192,21 +192,49 @@ conformance! {
     async fn what_has_ended_can_be_reported_again_but_not_otherwise(world) {
         batch(world).await;
         succeed(world, EU).await;
-        for status in [Report::Failed, Report::InProgress] {
-            world
-                .fails(report(EU, status))
-                .await
-                .is(CONFLICT)
-                .because("PRECONDITION_FAILED")
-                .says("no deployment in progress");
-        }
+        world
+            .fails(report(EU, Report::Failed))
+            .await
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED")
+            .says("no deployment in progress");
         world.ok(update_instance("batch", "eu", None)).await;
         fail(world, EU).await;
         fail(world, EU).await;
+        for status in [Report::Succeeded, Report::InProgress] {
+            world.fails(report(EU, status)).await.is(CONFLICT);
+        }
+    }
+
+    /// What really carries it out lasts longer than the simulation.
+    async fn after_a_simulated_success_a_report_that_it_goes_on_is_taken(world) {
+        batch(world).await;
         world
-            .fails(report(EU, Report::Succeeded))
+            .ok(with_outputs(Report::InProgress, &[("url", "https://1")]))
+            .await;
+        assert_eq!(
+            instance_outputs(world, "batch", "eu", None).await,
+            [output("url", "https://1")]
+        );
+        world
+            .ok(Notify {
+                status_message: Some("applied".to_owned()),
+                ..report(EU, Report::Succeeded)
+            })
+            .await;
+        let told = instance(world, "batch", "eu").await;
+        assert_eq!(told.deployment_status(), Status::Succeeded);
+        assert_eq!(told.deployment_status_message.as_deref(), Some("applied"));
+    }
+
+    async fn after_a_success_that_was_reported_a_report_that_it_goes_on_is_refused(world) {
+        waiting(world).await;
+        succeed(world, EU).await;
+        world
+            .fails(report(EU, Report::InProgress))
             .await
-            .is(CONFLICT);
+            .is(CONFLICT)
+            .because("PRECONDITION_FAILED");
     }
 
     async fn a_report_on_another_deployment_is_refused(world) {

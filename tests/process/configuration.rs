@@ -30,6 +30,26 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
+fn a_gateway_that_a_variable_would_have_ask_itself_is_refused() {
+    let (_folder, state) = state();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    for name in ["AWS_ENDPOINT_URL_PROTON", "AWS_ENDPOINT_URL"] {
+        let mut command = program();
+        command.args(["--listen", "127.0.0.1:0", "--aws-listen", &address]);
+        command.args(["--admin-listen", "127.0.0.1:0", "--upstream", "aws"]);
+        command.args(["--region", "us-east-1"]);
+        command.arg("--state-dir").arg(&state);
+        command.env_remove("AWS_ENDPOINT_URL_PROTON");
+        command.env(name, format!("http://{address}"));
+        let said = refused(command);
+        assert!(said.contains("this gateway's own AWS door"), "{said}");
+        assert!(said.contains(name), "{said}");
+    }
+}
+
+#[test]
 fn check_config_prints_toml_that_is_a_configuration_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = program();

@@ -15,6 +15,38 @@ async fn a_state_directory_has_one_process_and_the_second_says_so() {
     Running::on(&state).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_one_account_is_not_served_as_that_of_another() {
+    let (_folder, state) = state();
+    let other = ["--account-id", "999988887777", "--region", "eu-west-1"];
+    // As long as there is nothing, it is nobody's.
+    Running::with(&state, &other).await;
+    let first = Running::on(&state).await;
+    let request = pb::CreateEnvironmentTemplateRequest {
+        name: "bus".to_owned(),
+        ..Default::default()
+    };
+    let mut client = first.client().await;
+    client.create_environment_template(request).await.unwrap();
+    drop(first);
+    let mut command = serve(&state);
+    command.args(other);
+    let said = refused(command);
+    assert!(
+        said.contains("--account-id 123456789012 --region us-east-1"),
+        "{said}"
+    );
+    let mut export = program();
+    export.arg("--state-dir").arg(&state).args(other);
+    export.arg("export").arg(state.with_file_name("plain"));
+    let said = refused(export);
+    assert!(
+        said.contains("--account-id 123456789012 --region us-east-1"),
+        "{said}"
+    );
+    Running::on(&state).await;
+}
+
 #[test]
 fn a_state_directory_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();

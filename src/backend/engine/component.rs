@@ -26,7 +26,7 @@ use crate::api::pb::{
     self, ComponentDeploymentUpdateType, DeploymentStatus,
     ServiceTemplateSupportedComponentSourceType as Source, TemplateType,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Violation};
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ComponentRecord {
@@ -200,9 +200,16 @@ fn pair(service: Option<String>, instance: Option<String>) -> Result<Option<(Str
         (Some(service), Some(instance)) if !service.is_empty() && !instance.is_empty() => {
             Ok(Some((service, instance)))
         }
-        _ => Err(Error::invalid(
-            "service_name and service_instance_name can only be given together",
-        )),
+        (service, _) => {
+            let missing = match service.is_some_and(|name| !name.is_empty()) {
+                true => "service_instance_name",
+                false => "service_name",
+            };
+            Err(Error::violations(
+                "service_name and service_instance_name can only be given together",
+                vec![Violation::new(missing, "is missing beside the other one")],
+            ))
+        }
     }
 }
 

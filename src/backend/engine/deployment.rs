@@ -12,7 +12,7 @@ use super::provision::{self, Rollout, Target};
 use super::store::{Record, Transaction};
 use super::{component, environment, service_instance, service_pipeline};
 use crate::api::pb::{self, DeploymentStatus, ResourceDeploymentStatus};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Violation};
 
 /// Why something is deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enumeration)]
@@ -210,10 +210,12 @@ pub fn delete(
         return Ok(pb::DeleteDeploymentResponse { deployment: None });
     };
     if !record.ended() {
-        return Err(Error::invalid(format!(
+        let text = format!(
             "The deployment {} is under way; delete it when it has ended",
             request.id
-        )));
+        );
+        let violation = Violation::new("id", "is that of a deployment that is under way");
+        return Err(Error::violations(text, vec![violation]));
     }
     provision::forget(tx, &request.id)?;
     Ok(pb::DeleteDeploymentResponse {
@@ -285,7 +287,12 @@ pub fn notify(
             None | Some(DeploymentStatus::Succeeded)
                 if rollout.status() == DeploymentStatus::Succeeded =>
             {
-                amend(tx, &target, request.outputs)?;
+                amend(tx, &target, request.status_message, request.outputs)?;
+                done
+            }
+            // Whoever really carries out what was simulated is not as fast.
+            Some(DeploymentStatus::InProgress) if was_simulated(tx, &rollout)? => {
+                amend(tx, &target, None, request.outputs)?;
                 done
             }
             Some(reported) if reported == rollout.status() => done,
@@ -345,15 +352,39 @@ fn check_outputs(outputs: &[pb::Output]) -> Result<()> {
     Ok(())
 }
 
-/// Gives the last successful deployment other outputs.
-fn amend(tx: &Transaction<'_>, target: &Target, outputs: Vec<pb::Output>) -> Result<()> {
-    if outputs.is_empty() {
+/// Whether the latest deployment has succeeded, and nothing was carried out for it.
+fn was_simulated(tx: &Transaction<'_>, rollout: &Rollout) -> Result<bool> {
+    let id = rollout.succeeded_id.clone().unwrap_or_default();
+    let record = tx.get::<DeploymentRecord>(&id)?;
+    Ok(rollout.status() == DeploymentStatus::Succeeded && record.is_some_and(|it| it.simulated))
+}
+
+/// Gives the last successful deployment another message and other outputs, where there are any.
+fn amend(
+    tx: &Transaction<'_>,
+    target: &Target,
+    message: Option<String>,
+    outputs: Vec<pb::Output>,
+) -> Result<()> {
+    if message.is_none() && outputs.is_empty() {
         return Ok(());
     }
-    let rollout = change(tx, target, |rollout| rollout.outputs.clone_from(&outputs))?;
+    let rollout = change(tx, target, |rollout| {
+        if message.is_some() {
+            rollout.message.clone_from(&message);
+        }
+        if !outputs.is_empty() {
+            rollout.outputs.clone_from(&outputs);
+        }
+    })?;
     let id = rollout.succeeded_id.unwrap_or_default();
     if let Some(mut record) = tx.get::<DeploymentRecord>(&id)? {
-        record.outputs = outputs;
+        if message.is_some() {
+            record.view_mut().deployment_status_message = message;
+        }
+        if !outputs.is_empty() {
+            record.outputs = outputs;
+        }
         tx.put(&record)?;
     }
     Ok(())

@@ -25,7 +25,7 @@ use crate::api::pb::{
     self, DeploymentStatus, DeploymentUpdateType, EnvironmentAccountConnectionStatus, Provisioning,
     TemplateType,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Violation};
 
 const KIND: TemplateType = TemplateType::Environment;
 
@@ -263,15 +263,20 @@ pub fn record(tx: &Transaction<'_>, name: &str) -> Result<EnvironmentRecord> {
 
 /// User Guide: provisioning is by a service role, by an account connection or by a repository.
 fn one_provisioning(role: bool, connection: bool, repository: bool) -> Result<()> {
-    if [role, connection, repository]
-        .iter()
-        .filter(|given| **given)
-        .count()
-        > 1
-    {
-        return Err(Error::invalid(
+    let fields = [
+        ("proton_service_role_arn", role),
+        ("environment_account_connection_id", connection),
+        ("provisioning_repository", repository),
+    ];
+    let given = fields.iter().filter(|(_, given)| *given);
+    let violations: Vec<_> = given
+        .map(|(field, _)| Violation::new(*field, "cannot be given together with the others"))
+        .collect();
+    if violations.len() > 1 {
+        return Err(Error::violations(
             "Only one of proton_service_role_arn, environment_account_connection_id and \
              provisioning_repository can be given",
+            violations,
         ));
     }
     Ok(())

@@ -32,7 +32,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::watched;
 pub use directory::OpenError;
 pub use snapshot::Snapshot;
-pub use transaction::{Record, Task, Transaction};
+pub use transaction::{Owner, Record, Task, Transaction};
 pub use vacancy::Vacancy;
 pub use version::Version;
 

@@ -82,6 +82,14 @@ const MIGRATIONS: &[&str] = &[
         secret BLOB NOT NULL
     );
 ",
+    "
+    -- The account and the region that the ARNs in records name.
+    CREATE TABLE owner (
+        id INTEGER PRIMARY KEY CHECK (id = 0),
+        account_id TEXT NOT NULL,
+        region TEXT NOT NULL
+    );
+",
 ];
 
 /// Why a database cannot be used.

@@ -38,6 +38,13 @@ pub struct Task {
     pub body: Vec<u8>,
 }
 
+/// The account and the region that stand in the ARNs of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub account_id: String,
+    pub region: String,
+}
+
 /// A transaction: all of it happens, or nothing.
 pub struct Transaction<'a> {
     connection: &'a Connection,
@@ -283,22 +290,56 @@ impl<'a> Transaction<'a> {
         Ok(found)
     }
 
-    /// Whether nothing was stored yet; secrets of the store itself do not count.
+    /// Whether nothing was stored yet; what is about the store itself does not count.
     pub fn is_empty(&self) -> Result<bool> {
-        let look = |sql: &str| {
-            let there = self.connection.query_row(sql, [], |row| row.get(0));
-            there.map_err(|error| fault(&error))
-        };
         for table in ["record", "task", "bundle", "ledger"] {
-            let known =
-                format!("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '{table}')");
             let used = format!("SELECT EXISTS (SELECT 1 FROM {table})");
-            // A store of an earlier version has fewer.
-            if look(&known)? && look(&used)? {
+            if self.has(table)? && self.holds(&used)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether there is such a table; a store of an earlier version has fewer.
+    fn has(&self, table: &str) -> Result<bool> {
+        self.holds(&format!(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '{table}')"
+        ))
+    }
+
+    fn holds(&self, question: &str) -> Result<bool> {
+        self.connection
+            .query_row(question, [], |row| row.get(0))
+            .map_err(|error| fault(&error))
+    }
+
+    /// Whose ARNs there are, if anybody has said so.
+    pub fn owner(&self) -> Result<Option<Owner>> {
+        if !self.has("owner")? {
+            return Ok(None);
+        }
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Owner {
+                account_id: row.get(0)?,
+                region: row.get(1)?,
+            })
+        };
+        self.connection
+            .query_row("SELECT account_id, region FROM owner", [], read)
+            .optional()
+            .map_err(|error| fault(&error))
+    }
+
+    /// Puts down whose ARNs there are.
+    pub fn put_owner(&self, owner: &Owner) -> Result<()> {
+        self.connection
+            .execute(
+                "INSERT OR REPLACE INTO owner (id, account_id, region) VALUES (0, ?1, ?2)",
+                params![owner.account_id, owner.region],
+            )
+            .map_err(|error| fault(&error))?;
+        Ok(())
     }
 
     /// How many records have a key that begins with `prefix`.

@@ -133,12 +133,14 @@ impl Inputs {
     }
 
     fn unknown(&self, name: &str) -> Violation {
+        let declared = self.declared.iter().map(|name| format!("`{name}`"));
+        let declared: Vec<_> = declared.collect();
         Violation::new(
             name,
             format!(
                 "is not an input of `{}`; its inputs are {}",
                 self.name,
-                list(&self.declared)
+                list(&declared)
             ),
         )
     }

@@ -93,7 +93,7 @@ fn all_violations_of_an_environment_spec_are_listed_with_their_paths() {
     assert!(!error.malformed);
     assert_eq!(
         error.to_string(),
-        "`spec.typo` is not an input of `T`; its inputs are cidr, name; `spec.name` is required; `spec.cidr` must be of type string"
+        "`spec.typo` is not an input of `T`; its inputs are `cidr`, `name`; `spec.name` is required; `spec.cidr` must be of type string"
     );
 }
 

@@ -97,7 +97,7 @@ fn all_violations_are_listed_and_none_holds_a_value() {
         }),
     );
     for expected in [
-        "`typo` is not an input of `T`; its inputs are port, size, image, code, name, count, tags, extra, either",
+        "`typo` is not an input of `T`; its inputs are `port`, `size`, `image`, `code`, `name`, `count`, `tags`, `extra`, `either`",
         "`port` must be at most 65535",
         "`size` must be one of \"small\", \"large\"",
         "`image` must have at most 5 characters",
