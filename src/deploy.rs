@@ -143,7 +143,9 @@ impl Deploys {
                     && before != current.latest
                 {
                     return match self.aim(&current, &arrival).await {
-                        Some(target) if desired.is(&target) => Ok(Begun::joined(current.latest)),
+                        Some(target) if desired.is(&target, &current) => {
+                            Ok(Begun::joined(current.latest))
+                        }
                         // It may have begun before that one, which it must not undo.
                         _ => Err(perhaps_begun()),
                     };
@@ -175,7 +177,7 @@ impl Deploys {
         if current.running || current.is_new() {
             let target = self.aim(&current, arrival).await;
             if let Some(target) = &target {
-                if current.running && desired.is(target) {
+                if current.running && desired.is(target, &current) {
                     return Ok(Begun::joined(current.latest));
                 }
                 if current.is_new() {
@@ -218,7 +220,7 @@ impl Deploys {
             return Err(error);
         }
         match self.aim(&current, &arrival).await {
-            Some(target) if desired.is(&target) => Ok(Begun::joined(current.latest)),
+            Some(target) if desired.is(&target, &current) => Ok(Begun::joined(current.latest)),
             _ => Err(error),
         }
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 
 pub use self::key::{IDEMPOTENCY_KEY, Key, REPLAYED, unkept};
 pub use self::outcome::{Outcome, is_final};
@@ -366,7 +367,12 @@ fn content(call: &Call) -> Vec<u8> {
     // AWS's SDKs make a client token for each call that they send: it is not what is asked for.
     let mut request = call.request.clone();
     request.set_client_token(String::new());
-    content.extend(request.key());
+    let mut request = request.to_json();
+    // A map's tags come in any order.
+    if let Some(Value::Array(tags)) = request.get_mut("tags") {
+        tags.sort_by_cached_key(|tag| tag["key"].to_string());
+    }
+    content.extend(request.to_string().into_bytes());
     content
 }
 

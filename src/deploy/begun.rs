@@ -144,11 +144,17 @@ impl Desired {
     /// What makes two deploys the same.
     pub fn content(&self) -> Vec<u8> {
         match self {
-            Self::Environment(wanted) => wanted.encode_to_vec(),
+            // Tags have no order.
+            Self::Environment(wanted) => {
+                let mut wanted = wanted.clone();
+                wanted.tags.sort_by(|one, other| one.key.cmp(&other.key));
+                wanted.encode_to_vec()
+            }
             // A client token is not what is asked for.
             Self::ServiceInstance(wanted) => {
                 let mut wanted = wanted.clone();
                 wanted.client_token = None;
+                wanted.tags.sort_by(|one, other| one.key.cmp(&other.key));
                 wanted.encode_to_vec()
             }
             Self::ServicePipeline(wanted) => wanted.encode_to_vec(),

@@ -2,7 +2,7 @@
 
 use crate::api::pb::DeploymentUpdateType::{CurrentVersion, MajorVersion, MinorVersion};
 use crate::api::pb::deployment_state::State;
-use crate::api::pb::{self, DeploymentStatus, DeploymentUpdateType};
+use crate::api::pb::{self, DeploymentStatus, DeploymentUpdateType, ServiceStatus};
 use crate::api::{Request, Response};
 use crate::error::{Error, Result};
 
@@ -23,6 +23,8 @@ pub struct Current {
     pub latest: Option<String>,
     /// Whether that one is under way.
     pub running: bool,
+    /// Whether it shows all that is wanted of it besides what a deployment aims at.
+    as_wanted: bool,
 }
 
 /// How an update gets to a version.
@@ -44,6 +46,7 @@ impl Current {
             minor,
             latest: deployment,
             running: status == DeploymentStatus::InProgress,
+            as_wanted: true,
         }
     }
 
@@ -153,12 +156,16 @@ impl Desired {
                         ),
                     ));
                 }
-                Ok(Current::of(
-                    found.deployment_status(),
-                    found.last_attempted_deployment_id,
-                    found.template_major_version,
-                    found.template_minor_version,
-                ))
+                let as_wanted = shows(&found, wanted);
+                Ok(Current {
+                    as_wanted,
+                    ..Current::of(
+                        found.deployment_status(),
+                        found.last_attempted_deployment_id,
+                        found.template_major_version,
+                        found.template_minor_version,
+                    )
+                })
             }
             (Self::ServiceInstance(_), Response::GetServiceInstance(found)) => {
                 let found = found.service_instance.unwrap_or_default();
@@ -170,13 +177,21 @@ impl Desired {
                 ))
             }
             (Self::ServicePipeline(wanted), Response::GetService(found)) => {
-                let pipeline = found.service.and_then(|service| service.pipeline);
-                let found = pipeline.ok_or_else(|| {
-                    Error::precondition(
-                        format!("service/{}", wanted.service_name),
-                        "the service has no pipeline; a service gets one when it is created",
-                    )
-                })?;
+                let service = found.service.unwrap_or_default();
+                let subject = format!("service/{}", wanted.service_name);
+                let found = match (service.status(), service.pipeline) {
+                    (_, Some(pipeline)) => pipeline,
+                    (ServiceStatus::CreateInProgress, None) => {
+                        let text =
+                            format!("{subject} is being created; its pipeline comes with it");
+                        return Err(Error::in_progress(&subject, text));
+                    }
+                    (_, None) => {
+                        let text =
+                            "the service has no pipeline; a service gets one when it is created";
+                        return Err(Error::precondition(subject, text));
+                    }
+                };
                 Ok(Current::of(
                     found.deployment_status(),
                     found.last_attempted_deployment_id,
@@ -228,8 +243,8 @@ impl Desired {
         }
     }
 
-    /// Whether a deployment that aims at `target` is of this.
-    pub fn is(&self, target: &State) -> bool {
+    /// Whether a deployment of `current` that aims at `target` is of this.
+    pub fn is(&self, target: &State, current: &Current) -> bool {
         let alike = matches!(
             (self, target),
             (Self::Environment(_), State::Environment(_))
@@ -242,6 +257,7 @@ impl Desired {
         let (spec, major, minor) = aim(target);
         let (wanted_major, wanted_minor) = self.version();
         alike
+            && current.as_wanted
             && spec.map(String::as_str) == Some(self.spec())
             && fits(wanted_major, major)
             && fits(wanted_minor, minor)
@@ -272,6 +288,36 @@ impl Desired {
             ),
         }
     }
+}
+
+/// Whether an environment shows what is wanted of it. What is to be empty may be left out.
+fn shows(found: &pb::Environment, wanted: &pb::CreateEnvironmentRequest) -> bool {
+    let fits = |wanted: &Option<String>, found: &Option<String>| {
+        let wanted = wanted.as_deref();
+        wanted.is_none_or(|wanted| wanted == found.as_deref().unwrap_or_default())
+    };
+    let repository = || {
+        let wanted = wanted.provisioning_repository.as_ref();
+        let found = found.provisioning_repository.as_ref();
+        wanted.is_none_or(|wanted| {
+            found.is_some_and(|found| {
+                (found.name(), found.branch(), found.provider())
+                    == (&wanted.name, &wanted.branch, wanted.provider())
+            })
+        })
+    };
+    fits(&wanted.description, &found.description)
+        && fits(&wanted.codebuild_role_arn, &found.codebuild_role_arn)
+        && fits(&wanted.component_role_arn, &found.component_role_arn)
+        && fits(
+            &wanted.proton_service_role_arn,
+            &found.proton_service_role_arn,
+        )
+        && fits(
+            &wanted.environment_account_connection_id,
+            &found.environment_account_connection_id,
+        )
+        && repository()
 }
 
 /// The spec, and the major and the minor version, that a deployment aims at.

@@ -171,7 +171,13 @@ where
         }
         match self.look_for(&call, &once, &evidence).await {
             Ok(Some(reply)) => keep(&once, Ok(reply)).await,
-            Ok(None) if error.is_in_progress() => Err(error),
+            Ok(None) if error.is_in_progress() => {
+                // Nothing of it is there, nor on its way: sent again, it begins anew.
+                if !again && !error.unsettled {
+                    once.forget().await?;
+                }
+                Err(error)
+            }
             Ok(None) => Err(not_applied(&error)),
             // What stands in the way may be its own.
             Err(unclear) if error.is_in_progress() => Err(unclear),

@@ -303,12 +303,15 @@ impl Waiting {
                 self.state(response, skipped).await;
             }
             // The stream was open before the first look.
-            Err(error) if !self.shown && self.is_final(error) => {
-                self.failure = Some(status::of(error, None, &self.wanted.request_id));
-                self.ended = true;
-            }
+            Err(error) if !self.shown && self.is_final(error) => self.fail(error),
             Err(error) => self.error(error, skipped).await,
         }
+    }
+
+    /// Ends the stream with an error.
+    fn fail(&mut self, error: &Error) {
+        self.failure = Some(status::of(error, None, &self.wanted.request_id));
+        self.ended = true;
     }
 
     /// Asks something beside the polls, for no longer than the stream may still last.
@@ -368,6 +371,14 @@ impl Waiting {
         if !created.is_empty() {
             self.position.created = created;
         }
+        if let Err(error) = self.has_what_is_waited_for(response) {
+            if self.shown {
+                self.gone(skipped).await;
+            } else {
+                self.fail(&error);
+            }
+            return;
+        }
         let replaced = match (&self.position.deployment, &deployment) {
             (Some(pinned), Some(latest)) => pinned != latest,
             _ => false,
@@ -377,6 +388,7 @@ impl Waiting {
             // A resumed wait stays with its deployment.
             if self.position.deployment.is_none() {
                 self.position.deployment.clone_from(&deployment);
+                self.position.before = succeeded(&value, policy.deployment);
             }
             self.position.status.clone_from(&status);
             let snapshot = pb::WaitSnapshot {
@@ -386,7 +398,7 @@ impl Waiting {
             self.say(Event::Snapshot(snapshot), 0);
         } else if !replaced && status != self.position.status {
             let from = std::mem::replace(&mut self.position.status, status.clone());
-            if self.position.deployment.is_none() {
+            if self.position.deployment.is_none() && deployment != self.position.before {
                 self.position.deployment.clone_from(&deployment);
             }
             let transition = pb::WaitTransition {
@@ -400,6 +412,15 @@ impl Waiting {
             (Some(pinned), Some(latest)) if *pinned != latest => {
                 let pinned = pinned.clone();
                 self.superseded(&pinned, latest, response).await;
+            }
+            (None, Some(latest))
+                if Some(&latest) == self.position.before.as_ref()
+                    && policy.acceptor_of_status(&status).is_some() =>
+            {
+                // The record shows again what it showed before.
+                let message = "it was not begun: what comes before it has failed".to_owned();
+                self.end(pb::WaitOutcome::Cancelled, false, message, Some(response))
+                    .await;
             }
             _ => {
                 if let Some(acceptor) = policy.acceptor_of_status(&status) {
@@ -587,6 +608,13 @@ impl From<Outcome> for pb::WaitOutcome {
             Outcome::Deleted => Self::Deleted,
         }
     }
+}
+
+/// The last deployment that has succeeded, which stands beside the latest one.
+fn succeeded(value: &Value, latest: &[&str]) -> Option<String> {
+    let (_, path) = latest.split_last()?;
+    let path = [path, &["lastSucceededDeploymentId"]].concat();
+    at(value, &path).map(str::to_owned)
 }
 
 /// What a resource says of its status: the field beside it in AWS's spelling.

@@ -99,6 +99,9 @@ pub struct Position {
     /// When the resource was created: another one of the same name is another resource.
     #[prost(string, tag = "4")]
     pub created: String,
+    /// Where the deployment has not begun yet: the one that had succeeded before.
+    #[prost(string, optional, tag = "5")]
+    pub before: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -171,6 +174,7 @@ mod tests {
             deployment: Some("d".to_owned()),
             status: "IN_PROGRESS".to_owned(),
             created: "2026".to_owned(),
+            ..Position::default()
         }
     }
 

@@ -151,3 +151,34 @@ async fn a_deployment_that_may_be_the_calls_own_is_not_told_as_that_of_another()
     let reply = scene.send(deploy(), []).await.unwrap();
     assert!(!reply.replayed);
 }
+
+#[tokio::test]
+async fn a_change_that_something_under_way_has_refused_begins_anew_whatever_came_of_that() {
+    let scene = Scene::new().await;
+    let version = fixtures::service_version("job", Some("1"));
+    scene.world.ok(version).await;
+    let publish = || pb::UpdateServiceTemplateVersionRequest {
+        template_name: "job".to_owned(),
+        major_version: "1".to_owned(),
+        minor_version: "1".to_owned(),
+        status: pb::TemplateVersionStatus::Published.into(),
+        ..Default::default()
+    };
+    let refused = scene.send(publish(), []).await.unwrap_err();
+    assert!(refused.is_in_progress(), "{refused:?}");
+    scene.world.step().await;
+    scene.send(publish(), []).await.unwrap();
+}
+
+#[tokio::test]
+async fn tags_make_the_same_request_in_any_order() {
+    let scene = Scene::new().await;
+    let create = |keys: [&str; 2]| pb::CreateEnvironmentTemplateRequest {
+        name: "bus".to_owned(),
+        tags: keys.map(|key| crate::support::tag(key, "v")).into(),
+        ..Default::default()
+    };
+    scene.send(create(["a", "b"]), []).await.unwrap();
+    assert!(scene.send(create(["b", "a"]), []).await.unwrap().replayed);
+    scene.send(create(["b", "c"]), []).await.unwrap_err();
+}

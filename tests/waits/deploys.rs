@@ -307,6 +307,49 @@ conformance! {
         assert!(refused.message().contains("idempotency-key"), "{refused:?}");
     }
 
+    async fn a_deploy_that_wants_more_than_what_is_under_way_does_not_join_it(world) {
+        platform(world).await;
+        let deploy = pb::UpdateEnvironmentRequest {
+            name: "prod".to_owned(),
+            deployment_type: pb::DeploymentUpdateType::CurrentVersion.into(),
+            ..Default::default()
+        };
+        world.ok(deploy).await;
+        let spec = world.ok(pb::GetEnvironmentRequest { name: "prod".to_owned() }).await;
+        let same = pb::CreateEnvironmentRequest {
+            spec: spec.environment.unwrap().spec.unwrap(),
+            ..create_environment("prod")
+        };
+        let mut client = client(world);
+        let request = |wanted: pb::CreateEnvironmentRequest| own::DeployEnvironmentRequest {
+            environment: Some(wanted),
+            options: None,
+        };
+        let more = pb::CreateEnvironmentRequest {
+            description: Some("mine".to_owned()),
+            ..same.clone()
+        };
+        let refused = client.deploy_environment(request(more)).await.unwrap_err();
+        assert_eq!(reason(&refused), "IN_PROGRESS", "{refused:?}");
+        let joined = Begun::of(client.deploy_environment(request(same)).await).await;
+        assert_eq!(joined.wait.action(), DeployAction::Joined);
+    }
+
+    async fn a_pipeline_that_comes_with_its_service_is_not_there_yet(world) {
+        platform(world).await;
+        world.ok(create_web("shop", &[("eu", "prod", "shop:1")])).await;
+        let request = own::DeployServicePipelineRequest {
+            service_pipeline: Some(pb::UpdateServicePipelineRequest {
+                service_name: "shop".to_owned(),
+                spec: web_spec("make", &[]),
+                ..Default::default()
+            }),
+            options: None,
+        };
+        let early = client(world).deploy_service_pipeline(request).await.unwrap_err();
+        assert_eq!(early.code(), Code::Aborted, "{early:?}");
+    }
+
     async fn a_pipeline_is_deployed_only_where_there_is_one(world) {
         batch(world).await;
         let request = |service: &str| own::DeployServicePipelineRequest {
@@ -416,6 +459,8 @@ fn answers_late(error: Error) -> Client {
                                 false => pb::DeploymentStatus::Succeeded.into(),
                             },
                             last_attempted_deployment_id: Some(uuid(begun.into())),
+                            proton_service_role_arn: wanted.proton_service_role_arn,
+                            component_role_arn: wanted.component_role_arn,
                             ..Default::default()
                         }),
                     })

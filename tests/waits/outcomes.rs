@@ -183,6 +183,42 @@ conformance! {
         assert_eq!(told.last().unwrap(), "terminal SUCCEEDED");
     }
 
+    async fn a_pipeline_that_goes_before_its_service_ends_the_wait_for_it(world) {
+        shop(world).await;
+        world.ok(delete_service("shop")).await;
+        let request = pb::WaitServicePipelineDeployedRequest {
+            name: "shop".to_owned(),
+            options: None,
+        };
+        let response = client(world).wait_service_pipeline_deployed(request).await;
+        let mut wait = Wait::of(response.unwrap());
+        assert_eq!(wait.next().await.unwrap().unwrap(), "snapshot DELETE_IN_PROGRESS");
+        succeed(world, "service/shop/pipeline").await;
+        for instance in ["eu", "us"] {
+            fail(world, &format!("service/shop/service-instance/{instance}")).await;
+        }
+        let (told, _) = wait.rest().await;
+        assert_eq!(told.last().unwrap(), "terminal DELETED");
+    }
+
+    async fn a_pipeline_whose_turn_never_came_has_not_succeeded(world) {
+        shop(world).await;
+        let instances = [("eu", "prod", "shop:1"), ("us", "prod", "shop:1"), ("x", "prod", "shop:1")];
+        world.ok(edit("shop", &web_spec("make test", &instances))).await;
+        let request = pb::WaitServicePipelineDeployedRequest {
+            name: "shop".to_owned(),
+            options: None,
+        };
+        let response = client(world).wait_service_pipeline_deployed(request).await;
+        let mut wait = Wait::of(response.unwrap());
+        assert_eq!(wait.next().await.unwrap().unwrap(), "snapshot IN_PROGRESS");
+        fail(world, "service/shop/service-instance/x").await;
+        succeed(world, "service/shop/service-instance/x").await;
+        let (told, _) = wait.rest().await;
+        assert_eq!(told.last().unwrap(), "terminal CANCELLED", "{told:?}");
+        assert!(!wait.terminal().success);
+    }
+
     async fn an_instance_is_waited_for_by_both_its_names(world) {
         batch(world).await;
         let spec = job_spec(&[("eu", "prod", "batch:2")]);
