@@ -2,11 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../faults/random.rs"]
+#[allow(dead_code)]
+mod random;
+#[path = "../conformance/service_fixtures.rs"]
+#[allow(dead_code)]
+mod service_fixtures;
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
 mod support;
+#[path = "../faults/workload.rs"]
+// Some messages have no other fields.
+#[allow(dead_code, clippy::needless_update)]
+mod workload;
 
 mod doors;
+mod effects;
 mod hits;
 mod model;
 mod tasks;
