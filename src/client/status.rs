@@ -4,17 +4,20 @@
 
 mod view;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use self::view::View;
+use super::asking::{answer, within_limits};
 use super::credential::{Credential, Known};
 use super::endpoint::Reach;
-use super::failure::Failure;
+use super::failure::{Failure, denied, pause, said};
 use super::report::Output;
 use super::wrong_door;
 use crate::api::pb;
@@ -54,32 +57,32 @@ pub struct StatusCommand {
 /// Says what there is; the exit status says with `--check` whether it needs somebody.
 pub fn status(command: &StatusCommand) -> Result<ExitCode, Failure> {
     super::on_runtime(async {
-        let endpoint = command.reach.endpoint().map_err(Failure::Usage)?;
-        let channel = endpoint.connect_lazy();
+        let endpoint = command.credential.endpoint(&command.reach);
+        let channel = endpoint.map_err(Failure::Usage)?.connect_lazy();
         let mut view = View::new(command.output);
+        // Looks since the last one that told something, which there has to be.
+        let mut failed = None;
         loop {
-            let known = command.credential.over(channel.clone());
-            let looked = match known {
-                Ok(known) => tokio::time::timeout(PATIENCE, look(known)).await,
-                Err(status) => Ok(Err(status)),
-            };
-            let items = match looked {
-                Ok(Ok(items)) => items,
-                Ok(Err(status)) => {
+            let looked = async { look(command.credential.over(channel.clone())?).await };
+            let seen = match looked.await {
+                Ok(seen) => seen,
+                Err(status) => {
+                    // A gateway that was there comes back.
+                    let again = failed.and_then(|failed| Some((failed, pause(&status, failed)?)));
+                    if let Some((before, pause)) = again {
+                        view.interrupted(&said(&status));
+                        tokio::time::sleep(pause.max(PAUSE)).await;
+                        failed = Some(before + 1);
+                        continue;
+                    }
                     view.close();
-                    let reach = &command.reach;
-                    return Err(wrong_door::failure(&status, reach, &channel).await);
-                }
-                Err(_) => {
-                    view.close();
-                    let patience = humantime::format_duration(PATIENCE);
-                    let text = format!("the gateway did not answer within {patience}");
-                    return Err(Failure::Failed(text));
+                    return Err(wrong_door::failure(&status, &command.reach, &channel).await);
                 }
             };
-            let report = Report::of(items, SystemTime::now(), command.stuck_after.0);
+            let report = Report::of(seen, SystemTime::now(), command.stuck_after.0);
             if command.follow && report.is_under_way() {
                 view.meanwhile(&report);
+                failed = Some(0);
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -185,20 +188,62 @@ impl Item {
     }
 }
 
+/// What one look has found.
+#[derive(Default)]
+struct Seen {
+    items: Vec<Item>,
+    /// Of what the caller may not see all.
+    denied: BTreeSet<Kind>,
+    /// How the gateway said that.
+    refusal: Option<Status>,
+}
+
+impl Seen {
+    /// Takes in what there is of a kind; it is no failure that the caller may not see it.
+    fn take(
+        &mut self,
+        kind: Kind,
+        found: Result<impl IntoIterator<Item = Item>, Status>,
+    ) -> Result<(), Status> {
+        match found {
+            Ok(items) => self.items.extend(items),
+            Err(status) if denied(&status) => {
+                self.denied.insert(kind);
+                self.refusal = Some(status);
+            }
+            Err(status) => return Err(status),
+        }
+        Ok(())
+    }
+
+    /// Refused where nothing at all may be seen.
+    fn checked(self) -> Result<Self, Status> {
+        match self.refusal {
+            Some(refusal) if self.denied.len() == Kind::ALL.len() => Err(refusal),
+            _ => Ok(self),
+        }
+    }
+}
+
 /// What there is at one moment, what needs somebody first.
 struct Report {
     now: SystemTime,
     items: Vec<(Standing, Item)>,
+    denied: BTreeSet<Kind>,
 }
 
 impl Report {
-    fn of(items: Vec<Item>, now: SystemTime, stuck_after: Duration) -> Self {
+    fn of(seen: Seen, now: SystemTime, stuck_after: Duration) -> Self {
         let standing = |item: Item| (item.standing(now, stuck_after), item);
-        let mut items: Vec<_> = items.into_iter().map(standing).collect();
+        let mut items: Vec<_> = seen.items.into_iter().map(standing).collect();
         items.sort_by(|(a, one), (b, other)| {
             (a, one.kind, &one.name).cmp(&(b, other.kind, &other.name))
         });
-        Self { now, items }
+        Self {
+            now,
+            items,
+            denied: seen.denied,
+        }
     }
 
     fn count(&self, kind: Option<Kind>, standing: Option<Standing>) -> usize {
@@ -222,88 +267,137 @@ impl Report {
     }
 }
 
-/// All items of a list, page by page.
+/// All of a list, page by page; gone on with from the last page when a limit has to be waited for.
 macro_rules! all {
-    ($client:expr, $rpc:ident, $request:ident, $items:ident) => {{
-        let mut pages = $client
-            .$rpc(pb::$request {
-                request: Some(Default::default()),
-                limit: 0,
-            })
-            .await?
-            .into_inner();
-        let mut items = Vec::new();
-        while let Some(answer) = pages.message().await? {
-            items.extend(answer.page.unwrap_or_default().$items);
-        }
-        items
+    ($known:expr, $until:ident, $rpc:ident, $request:ident, $items:ident) => {{
+        let mut lists = PaginatorServiceClient::new($known.clone());
+        let mut asked = pb::$request {
+            request: Some(Default::default()),
+            limit: 0,
+        };
+        let mut all = Vec::new();
+        within_limits($until, async || {
+            let mut pages = answer(lists.$rpc(asked.clone())).await?.into_inner();
+            while let Some(told) = answer(pages.message()).await? {
+                let page = told.page.unwrap_or_default();
+                all.extend(page.$items);
+                match page.next_token {
+                    None => break,
+                    next_token => asked.request.get_or_insert_default().next_token = next_token,
+                }
+            }
+            Ok(())
+        })
+        .await
+        .map(|()| all)
     }};
 }
 
-async fn look(known: Known) -> Result<Vec<Item>, Status> {
-    let mut lists = PaginatorServiceClient::new(known.clone());
-    let mut items = Vec::new();
-    for it in all!(
-        lists,
+async fn look(known: Known) -> Result<Seen, Status> {
+    let until = Instant::now() + PATIENCE;
+    timeout_at(until, look_until(known, until))
+        .await
+        .unwrap_or_else(|_| {
+            let patience = humantime::format_duration(PATIENCE);
+            let text = format!("the gateway has not told everything within {patience}");
+            Err(Status::unavailable(text))
+        })
+}
+
+async fn look_until(known: Known, until: Instant) -> Result<Seen, Status> {
+    let mut seen = Seen::default();
+    let environments = all!(
+        known,
+        until,
         page_environments,
         PageEnvironmentsRequest,
         environments
-    ) {
-        items.push(Item {
-            kind: Kind::Environment,
-            name: it.name().to_owned(),
-            status: deployment(it.deployment_status),
-            message: it.deployment_status_message().to_owned(),
-            since: moment(it.last_deployment_attempted_at),
-        });
+    );
+    seen.take(Kind::Environment, environments.map(environments_of))?;
+    let services = all!(known, until, page_services, PageServicesRequest, services);
+    let names: Vec<_> = services
+        .iter()
+        .flatten()
+        .map(|it| it.name().to_owned())
+        .collect();
+    if services.is_err() {
+        seen.denied.insert(Kind::Pipeline);
     }
-    let services = all!(lists, page_services, PageServicesRequest, services);
-    let names: Vec<_> = services.iter().map(|it| it.name().to_owned()).collect();
-    for it in services {
-        items.push(Item {
-            kind: Kind::Service,
-            name: it.name().to_owned(),
-            status: service(it.status),
-            message: it.status_message().to_owned(),
-            since: moment(it.last_modified_at),
-        });
-    }
-    for it in all!(
-        lists,
+    seen.take(Kind::Service, services.map(services_of))?;
+    let instances = all!(
+        known,
+        until,
         page_service_instances,
         PageServiceInstancesRequest,
         service_instances
-    ) {
-        items.push(Item {
-            kind: Kind::Instance,
-            name: format!("{}/{}", it.service_name(), it.name()),
-            status: deployment(it.deployment_status),
-            message: it.deployment_status_message().to_owned(),
-            since: moment(it.last_deployment_attempted_at),
-        });
-    }
-    for it in all!(lists, page_components, PageComponentsRequest, components) {
-        let began = it.last_deployment_attempted_at.or(it.last_modified_at);
-        items.push(Item {
-            kind: Kind::Component,
-            name: it.name().to_owned(),
-            status: deployment(it.deployment_status),
-            message: it.deployment_status_message().to_owned(),
-            since: moment(began),
-        });
-    }
-    let pipelines = stream::iter(names)
-        .map(|name| pipeline(known.clone(), name))
+    );
+    seen.take(Kind::Instance, instances.map(instances_of))?;
+    let components = all!(
+        known,
+        until,
+        page_components,
+        PageComponentsRequest,
+        components
+    );
+    seen.take(Kind::Component, components.map(components_of))?;
+    let mut pipelines = stream::iter(names)
+        .map(|name| pipeline(known.clone(), name, until))
         .buffered(TOGETHER);
-    let pipelines: Vec<_> = pipelines.try_collect().await?;
-    items.extend(pipelines.into_iter().flatten());
-    Ok(items)
+    while let Some(pipeline) = pipelines.next().await {
+        seen.take(Kind::Pipeline, pipeline)?;
+    }
+    drop(pipelines);
+    seen.checked()
+}
+
+fn environments_of(all: Vec<pb::EnvironmentSummary>) -> impl Iterator<Item = Item> {
+    all.into_iter().map(|it| Item {
+        kind: Kind::Environment,
+        name: it.name().to_owned(),
+        status: deployment(it.deployment_status),
+        message: it.deployment_status_message().to_owned(),
+        since: moment(it.last_deployment_attempted_at),
+    })
+}
+
+fn services_of(all: Vec<pb::ServiceSummary>) -> impl Iterator<Item = Item> {
+    all.into_iter().map(|it| Item {
+        kind: Kind::Service,
+        name: it.name().to_owned(),
+        status: service(it.status),
+        message: it.status_message().to_owned(),
+        since: moment(it.last_modified_at),
+    })
+}
+
+fn instances_of(all: Vec<pb::ServiceInstanceSummary>) -> impl Iterator<Item = Item> {
+    all.into_iter().map(|it| Item {
+        kind: Kind::Instance,
+        name: format!("{}/{}", it.service_name(), it.name()),
+        status: deployment(it.deployment_status),
+        message: it.deployment_status_message().to_owned(),
+        since: moment(it.last_deployment_attempted_at),
+    })
+}
+
+fn components_of(all: Vec<pb::ComponentSummary>) -> impl Iterator<Item = Item> {
+    all.into_iter().map(|it| Item {
+        kind: Kind::Component,
+        name: it.name().to_owned(),
+        status: deployment(it.deployment_status),
+        message: it.deployment_status_message().to_owned(),
+        since: moment(it.last_deployment_attempted_at.or(it.last_modified_at)),
+    })
 }
 
 /// The pipeline of a service: no list has it.
-async fn pipeline(known: Known, name: String) -> Result<Option<Item>, Status> {
+async fn pipeline(known: Known, name: String, until: Instant) -> Result<Option<Item>, Status> {
+    let mut client = ProtonServiceClient::new(known);
     let request = pb::GetServiceRequest { name: name.clone() };
-    let service = match ProtonServiceClient::new(known).get_service(request).await {
+    let found = within_limits(until, async || {
+        answer(client.get_service(request.clone())).await
+    });
+    let service = match found.await {
         Ok(answer) => answer.into_inner().service,
         // It was deleted meanwhile.
         Err(status) if status.code() == tonic::Code::NotFound => None,
@@ -346,6 +440,8 @@ fn moment(at: Option<prost_types::Timestamp>) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::{ErrorDetails, StatusExt};
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -395,11 +491,41 @@ mod tests {
     fn what_needs_somebody_comes_first() {
         let (settled, now) = item("SUCCEEDED", HOUR);
         let (failed, _) = item("FAILED", HOUR);
-        let report = Report::of(vec![settled.clone(), failed.clone()], now, HOUR);
+        let seen = |items| Seen {
+            items,
+            ..Seen::default()
+        };
+        let report = Report::of(seen(vec![settled.clone(), failed.clone()]), now, HOUR);
         let order: Vec<_> = report.items.iter().map(|(_, item)| item).collect();
         assert_eq!(order, [&failed, &settled]);
         assert!(report.needs_somebody() && !report.is_under_way());
-        assert!(!Report::of(vec![settled], now, HOUR).needs_somebody());
+        assert!(!Report::of(seen(vec![settled]), now, HOUR).needs_somebody());
+    }
+
+    fn refusal(with_a_reason: bool) -> Status {
+        let details = match with_a_reason {
+            true => ErrorDetails::with_error_info("DENIED_BY_GATEWAY", "proton-gateway", []),
+            false => ErrorDetails::new(),
+        };
+        Status::with_error_details(tonic::Code::PermissionDenied, "no", details)
+    }
+
+    #[test]
+    fn what_may_not_be_seen_is_no_failure_unless_it_is_everything() {
+        let mut seen = Seen::default();
+        for kind in Kind::ALL {
+            let so_far = std::mem::take(&mut seen);
+            seen = so_far.checked().unwrap();
+            seen.take(kind, Err::<Option<Item>, _>(refusal(true)))
+                .unwrap();
+        }
+        assert!(seen.checked().is_err());
+    }
+
+    #[test]
+    fn a_refusal_of_others_than_the_gateway_is_a_failure() {
+        let refused = Err::<Option<Item>, _>(refusal(false));
+        assert!(Seen::default().take(Kind::Service, refused).is_err());
     }
 
     #[test]
