@@ -204,7 +204,8 @@ mod tests {
         let limit = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
         let limit = detailed(Code::ResourceExhausted, limit);
         assert_eq!(pause(&limit, 0), Some(Duration::from_secs(7)));
-        let quota = ErrorDetails::with_quota_failure_violation("environments", "delete some");
+        let mut quota = ErrorDetails::with_quota_failure_violation("environments", "delete some");
+        quota.set_error_info("QUOTA_EXCEEDED", "proton-gateway", []);
         assert_eq!(pause(&detailed(Code::ResourceExhausted, quota), 0), None);
     }
 

@@ -82,8 +82,6 @@ async fn a_wait_goes_on_trying_while_the_gateway_behind_a_proxy_is_away() {
     let output = beside(wait).await.unwrap();
     let said = text(&output);
     assert_eq!(output.status.code(), Some(124), "{said}");
-    assert!(
-        said.contains("answered HTTP 502 Bad Gateway; trying again"),
-        "{said}"
-    );
+    assert!(said.contains("answered HTTP 502 Bad Gateway"), "{said}");
+    assert!(said.contains("trying again"), "{said}");
 }
