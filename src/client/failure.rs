@@ -98,10 +98,16 @@ pub fn token_refused(status: &Status) -> bool {
 /// A status in words, with what is wrong with the request.
 pub fn said(status: &Status) -> String {
     let mut text = match of_transport(status) {
-        Some(met) => met,
+        Some(met) => return met,
         None if status.message().is_empty() => format!("{:?}", status.code()),
         None => format!("{:?}: {}", status.code(), plain(status.message())),
     };
+    // A transport says of what it failed, and not why.
+    if let Some(why) = status.source().map(cause)
+        && !text.contains(&why)
+    {
+        text.push_str(&format!(": {}", plain(&why)));
+    }
     let violations = status
         .get_details_bad_request()
         .map(|request| request.field_violations);
@@ -166,6 +172,8 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tonic_types::ErrorDetails;
 
     use super::*;
@@ -225,6 +233,21 @@ mod tests {
         assert!(token_refused(&of("options.resume_token")));
         assert!(!token_refused(&of("environment.name")));
         assert!(!token_refused(&Status::unavailable("options.resume_token")));
+    }
+
+    #[test]
+    fn a_transport_is_told_with_the_cause_and_what_tells_its_own_once() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let mut status = Status::unavailable("tcp connect error");
+        status.set_source(Arc::new(refused));
+        assert_eq!(
+            said(&status),
+            "Unavailable: tcp connect error: connection refused"
+        );
+        let mut status = Status::unavailable("connection refused");
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        status.set_source(Arc::new(refused));
+        assert_eq!(said(&status), "Unavailable: connection refused");
     }
 
     #[test]
