@@ -13,6 +13,8 @@ use super::*;
 type Passed = Response<BoxBody<Bytes, hyper::Error>>;
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
+/// Where no gateway is.
+const NOBODY: &str = "127.0.0.1:9";
 /// What nginx says of a gateway that is away.
 const PAGE: &[u8] = b"<html><center><h1>502 Bad Gateway</h1></center></html>";
 
@@ -62,7 +64,7 @@ async fn passed(behind: &str, mut request: Request<Incoming>) -> Result<Passed, 
 
 #[tokio::test]
 async fn a_gateway_that_is_away_is_told_by_what_the_proxy_answers() {
-    let address = proxy(&free_port()).await;
+    let address = proxy(NOBODY).await;
     for command in [&["status"][..], &["top"], &["health"]] {
         let mut asked = program();
         asked.args(command).args(["--address", &address]);
@@ -75,7 +77,7 @@ async fn a_gateway_that_is_away_is_told_by_what_the_proxy_answers() {
 
 #[tokio::test]
 async fn a_wait_goes_on_trying_while_the_gateway_behind_a_proxy_is_away() {
-    let address = proxy(&free_port()).await;
+    let address = proxy(NOBODY).await;
     let mut wait = program();
     wait.args(["wait", "environment-deployed", "bus", "--timeout", "1s"]);
     wait.args(["--address", &address]);

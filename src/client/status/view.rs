@@ -260,7 +260,7 @@ fn json_of(report: &Report) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Seen;
+    use super::super::look::Seen;
     use super::*;
 
     fn report() -> Report {
