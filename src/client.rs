@@ -4,6 +4,8 @@
 //! A stream that ends before its wait, or breaks, is gone on with by its resume token. A gateway
 //! that does not know the token is asked anew, about what has been begun.
 
+mod asking;
+mod between;
 mod credential;
 mod endpoint;
 mod failure;
@@ -177,7 +179,8 @@ struct Broken(Status);
 
 impl<'a> Follower<'a> {
     fn new(target: &'a Target, following: &Following) -> Result<Self, Failure> {
-        let endpoint = following.reach.endpoint().map_err(Failure::Usage)?;
+        let endpoint = following.credential.endpoint(&following.reach);
+        let endpoint = endpoint.map_err(Failure::Usage)?;
         let timeout = following.timeout.0;
         Ok(Self {
             target,

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::Args;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, Parser};
 use proton_gateway::auth::policy::set::Policies;
 use proton_gateway::auth::tokens::command;
 use proton_gateway::client::{self, Failure, USAGE};
@@ -15,7 +15,7 @@ use proton_gateway::schema;
 use proton_gateway::waits::Key;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::given() {
         Ok(arguments) => arguments,
         Err(problem) => {
             drop(problem.print());

@@ -6,16 +6,20 @@ use clap::Args;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use super::between::Between;
+use super::endpoint::Reach;
+
 /// How to reach the gateway as somebody.
-pub type Known = InterceptedService<Channel, Shown>;
+pub type Known = InterceptedService<Between, Shown>;
 
 /// Who calls.
 #[derive(Debug, Clone, Args)]
 pub struct Credential {
-    /// File with a token or a JWT that is shown to the gateway; read anew for each stream
+    /// File with a token or a JWT that is shown to the gateway; read anew for each stream. It is not
+    /// sent over plain text, except to this machine
     #[arg(
         long,
         global = true,
@@ -26,9 +30,22 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// What connects to where the token may be shown.
+    pub fn endpoint(&self, reach: &Reach) -> Result<Endpoint, String> {
+        if let (Some(path), Some(address)) = (&self.token_file, reach.overheard()) {
+            return Err(format!(
+                "--address {address}: the token in {} is not sent over plain text; write https://, \
+                 or leave out --token-file where nobody has to be known",
+                path.display()
+            ));
+        }
+        reach.endpoint()
+    }
+
     /// The channel, on which each call shows what is in the file by now.
     pub fn over(&self, channel: Channel) -> Result<Known, Status> {
-        Ok(InterceptedService::new(channel, Shown(self.read()?)))
+        let known = Shown(self.read()?);
+        Ok(InterceptedService::new(Between::over(channel), known))
     }
 
     fn read(&self) -> Result<Option<MetadataValue<Ascii>>, Status> {

@@ -1,11 +1,13 @@
 //! How the command line reaches a gateway: plain text, TLS, or a Unix socket.
 
-use std::error::Error;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
+
+use super::failure::cause;
 
 /// Where the gateway is, and how both sides prove who they are.
 #[derive(Debug, Clone, Args)]
@@ -84,6 +86,21 @@ impl Reach {
         }
     }
 
+    /// Where what is said leaves this machine for others to read, if it does.
+    pub fn overheard(&self) -> Option<&str> {
+        let whole = self.whole();
+        if whole.starts_with("https://") || whole.starts_with("unix:") {
+            return None;
+        }
+        // With what stands before an @ an address looks like another.
+        let uri = whole.parse::<Uri>().ok();
+        let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
+        let near =
+            host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip: IpAddr| ip.is_loopback());
+        (!near).then(|| self.address())
+    }
+
     /// What connects, once it has to.
     pub fn endpoint(&self) -> Result<Endpoint, String> {
         let (address, whole) = (self.address(), self.whole());
@@ -146,15 +163,6 @@ fn read(name: &str, path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("{name}: cannot read {}: {error}", path.display()))
 }
 
-/// The innermost cause: the outer ones say that there is one.
-pub(super) fn cause(error: &dyn Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +195,34 @@ mod tests {
         ] {
             let error = reach(address).endpoint().unwrap_err();
             assert!(error.starts_with("--address"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_a_socket_and_tls_keep_what_is_said_from_others() {
+        for address in [
+            "http://127.0.0.1:1",
+            "127.8.0.1:1",
+            "LOCALHOST:1",
+            "http://localhost",
+            "http://[::1]:1",
+            "[::1]:1",
+            "unix:/run/a.sock",
+            "https://gateway.example",
+        ] {
+            assert_eq!(reach(address).overheard(), None);
+        }
+        for address in [
+            "gateway.example:1",
+            "http://10.0.0.7:1",
+            "http://0.0.0.0:1",
+            "http://[fe80::1]:1",
+            "http://localhost@gateway.example",
+            "http://localhost.example",
+            "HTTP://127.0.0.1.example",
+            "http://127.1",
+        ] {
+            assert_eq!(reach(address).overheard(), Some(address));
         }
     }
 

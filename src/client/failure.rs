@@ -1,11 +1,14 @@
 //! What goes wrong for a caller: whether it passes, and how it is said.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+
+use super::between::Answered;
 
 /// Wrong usage, as `sysexits.h` numbers it: clap's own status, 2, says that a wait was cancelled.
 pub const USAGE: u8 = 64;
@@ -56,17 +59,31 @@ pub fn pause(status: &Status, broken: usize) -> Option<Duration> {
     let asked = status
         .get_details_retry_info()
         .and_then(|info| info.retry_delay);
-    let passes = match status.code() {
-        Code::Unavailable => true,
+    let own_words = of_the_gateway(status);
+    let passes = match (Answered::behind(status), status.code()) {
+        (Some(met), _) => met.passes(),
+        (None, Code::Unavailable) => true,
         // A quota is not there again by itself; a rate is, and says when.
-        Code::ResourceExhausted => asked.is_some(),
-        // A connection that breaks in the middle of a stream, or that the gateway closes for its age
-        // just before; what the gateway says has details.
-        Code::Unknown | Code::Cancelled => status.details().is_empty(),
+        (None, Code::ResourceExhausted) => asked.is_some() || !own_words,
+        // A connection or a stream that breaks, or that is closed for its age just before; and
+        // whatever a proxy calls this.
+        (None, Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded) => {
+            !own_words
+        }
         _ => false,
     };
     let own = PAUSES.get(broken).or(PAUSES.last()).copied();
     passes.then(|| own.max(asked).unwrap_or_default())
+}
+
+/// Whether a gateway said it, and nobody in between: its errors have a reason.
+pub fn of_the_gateway(status: &Status) -> bool {
+    status.get_details_error_info().is_some()
+}
+
+/// Whether the gateway itself keeps this from its caller.
+pub fn denied(status: &Status) -> bool {
+    status.code() == Code::PermissionDenied && of_the_gateway(status)
 }
 
 /// Whether the gateway cannot read the resume token.
@@ -80,10 +97,17 @@ pub fn token_refused(status: &Status) -> bool {
 
 /// A status in words, with what is wrong with the request.
 pub fn said(status: &Status) -> String {
-    let mut text = match status.message() {
-        "" => format!("{:?}", status.code()),
-        message => format!("{:?}: {}", status.code(), plain(message)),
+    let mut text = match of_transport(status) {
+        Some(met) => return met,
+        None if status.message().is_empty() => format!("{:?}", status.code()),
+        None => format!("{:?}: {}", status.code(), plain(status.message())),
     };
+    // A transport says of what it failed, and not why.
+    if let Some(why) = status.source().map(cause)
+        && !text.contains(&why)
+    {
+        text.push_str(&format!(": {}", plain(&why)));
+    }
     let violations = status
         .get_details_bad_request()
         .map(|request| request.field_violations);
@@ -95,6 +119,34 @@ pub fn said(status: &Status) -> String {
         ));
     }
     text
+}
+
+/// What a transport means that hardly says it.
+fn of_transport(status: &Status) -> Option<String> {
+    let mut met = status.source()?;
+    let broken = loop {
+        match met.downcast_ref::<hyper::Error>() {
+            Some(broken) => break broken,
+            None => met = met.source()?,
+        }
+    };
+    Some(if broken.is_timeout() {
+        "the connection stands, but nothing comes from the gateway".to_owned()
+    } else if broken.is_canceled() || broken.is_closed() || broken.is_incomplete_message() {
+        "the gateway, or something in between, closed the connection without an answer".to_owned()
+    } else {
+        let innermost = cause(broken);
+        format!("the connection to the gateway broke: {}", plain(&innermost))
+    })
+}
+
+/// The innermost cause: the outer ones say that there is one.
+pub fn cause(error: &dyn Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
 }
 
 /// A text of others as one line: it can neither pretend to be a line of ours nor command the
@@ -120,6 +172,8 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tonic_types::ErrorDetails;
 
     use super::*;
@@ -134,12 +188,23 @@ mod tests {
         assert!(passes(Status::unavailable("restarting")));
         assert!(passes(Status::unknown("connection reset")));
         assert!(passes(Status::cancelled("operation was canceled")));
-        assert!(!passes(Status::with_details(
-            Code::Unknown,
-            "the outcome is unknown",
-            vec![0].into()
-        )));
         assert!(!passes(Status::not_found("no such environment")));
+    }
+
+    #[test]
+    fn what_breaks_in_between_passes_and_what_the_gateway_says_of_itself_does_not() {
+        for code in [
+            Code::Internal,
+            Code::Unknown,
+            Code::Cancelled,
+            Code::DeadlineExceeded,
+            Code::ResourceExhausted,
+        ] {
+            let broken = Status::new(code, "h2 protocol error: error reading a body");
+            assert!(pause(&broken, 0).is_some(), "{code:?}");
+            let reason = ErrorDetails::with_error_info("REASON", "proton-gateway", []);
+            assert_eq!(pause(&detailed(code, reason), 0), None, "{code:?}");
+        }
     }
 
     #[test]
@@ -147,7 +212,8 @@ mod tests {
         let limit = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
         let limit = detailed(Code::ResourceExhausted, limit);
         assert_eq!(pause(&limit, 0), Some(Duration::from_secs(7)));
-        let quota = ErrorDetails::with_quota_failure_violation("environments", "delete some");
+        let mut quota = ErrorDetails::with_quota_failure_violation("environments", "delete some");
+        quota.set_error_info("QUOTA_EXCEEDED", "proton-gateway", []);
         assert_eq!(pause(&detailed(Code::ResourceExhausted, quota), 0), None);
     }
 
@@ -167,6 +233,21 @@ mod tests {
         assert!(token_refused(&of("options.resume_token")));
         assert!(!token_refused(&of("environment.name")));
         assert!(!token_refused(&Status::unavailable("options.resume_token")));
+    }
+
+    #[test]
+    fn a_transport_is_told_with_the_cause_and_what_tells_its_own_once() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let mut status = Status::unavailable("tcp connect error");
+        status.set_source(Arc::new(refused));
+        assert_eq!(
+            said(&status),
+            "Unavailable: tcp connect error: connection refused"
+        );
+        let mut status = Status::unavailable("connection refused");
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        status.set_source(Arc::new(refused));
+        assert_eq!(said(&status), "Unavailable: connection refused");
     }
 
     #[test]

@@ -14,8 +14,9 @@ use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-use super::endpoint::{Reach, cause};
-use super::failure::Failure;
+use super::between::Between;
+use super::endpoint::Reach;
+use super::failure::{Failure, cause};
 use super::wrong_door;
 use crate::api::health::HealthCheckRequest;
 use crate::api::health::health_check_response::ServingStatus;
@@ -72,7 +73,7 @@ async fn door(asked: &Health) -> Result<(), Failure> {
         .endpoint()
         .map_err(Failure::Usage)?
         .connect_lazy();
-    let answer = HealthClient::new(channel.clone())
+    let answer = HealthClient::new(Between::over(channel.clone()))
         .check(HealthCheckRequest::default())
         .await;
     let answer = match answer {

@@ -30,8 +30,24 @@ pub struct Reporter {
     /// Only where people look.
     progress: Option<ProgressBar>,
     action_said: bool,
-    /// Why the gateway could not be reached when that was said last.
-    interruption: Option<String>,
+    interruption: Interruption,
+}
+
+/// Why the gateway cannot be reached. For as long as the reason stays the same it is said once,
+/// however often it is tried.
+#[derive(Debug, Default)]
+pub struct Interruption(Option<String>);
+
+impl Interruption {
+    /// Whether this has not been said yet.
+    pub fn is_news(&mut self, why: &str) -> bool {
+        let known = self.0.replace(why.to_owned());
+        known.as_deref() != Some(why)
+    }
+
+    pub fn is_over(&mut self) {
+        self.0 = None;
+    }
 }
 
 impl Reporter {
@@ -52,13 +68,13 @@ impl Reporter {
             began: Instant::now(),
             progress,
             action_said: false,
-            interruption: None,
+            interruption: Interruption::default(),
         }
     }
 
     /// Tells of one event.
     pub fn say(&mut self, told: &Told) {
-        self.interruption = None;
+        self.interruption.is_over();
         match self.output {
             Output::Json => self.line(&json_of(told).to_string()),
             Output::Text => {
@@ -76,7 +92,7 @@ impl Reporter {
 
     /// The connection to the gateway is gone for now.
     pub fn interrupted(&mut self, why: &str) {
-        if !self.is_news(why) {
+        if !self.interruption.is_news(why) {
             return;
         }
         match self.output {
@@ -87,12 +103,6 @@ impl Reporter {
             )),
             Output::Text => self.line(&format!("{}: {why}; trying again", self.target)),
         }
-    }
-
-    /// For as long as the reason stays the same it is said once, however often it is tried.
-    fn is_news(&mut self, why: &str) -> bool {
-        let known = self.interruption.replace(why.to_owned());
-        known.as_deref() != Some(why)
     }
 
     /// The time is over, and the gateway has not said so.
@@ -261,15 +271,15 @@ mod tests {
     #[test]
     fn that_a_gateway_cannot_be_reached_is_said_once_for_each_reason() {
         let mut reporter = Reporter::new(Output::Json, "environment e".to_owned());
-        assert!(reporter.is_news("refused"));
-        assert!(!reporter.is_news("refused"));
-        assert!(reporter.is_news("timed out"));
+        assert!(reporter.interruption.is_news("refused"));
+        assert!(!reporter.interruption.is_news("refused"));
+        assert!(reporter.interruption.is_news("timed out"));
         let event = pb::WaitEvent {
             event: Some(Event::Heartbeat(pb::WaitHeartbeat::default())),
             ..Default::default()
         };
         let action = None;
         reporter.say(&Told { event, action });
-        assert!(reporter.is_news("timed out"));
+        assert!(reporter.interruption.is_news("timed out"));
     }
 }

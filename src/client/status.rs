@@ -1,33 +1,27 @@
 //! `status`: what is deployed, what of it is under way, and what needs somebody.
 //!
-//! Reads the gateway's lists page by page and changes nothing. How it looks is decided in [`view`].
+//! Reads the gateway's lists ([`look`]) and changes nothing. How it looks is decided in [`view`].
 
+mod look;
 mod view;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use tonic::Status;
 
+use self::look::{Seen, look};
 use self::view::View;
-use super::credential::{Credential, Known};
+use super::credential::Credential;
 use super::endpoint::Reach;
-use super::failure::Failure;
+use super::failure::{Failure, pause, said};
 use super::report::Output;
 use super::wrong_door;
-use crate::api::pb;
-use crate::api::pb::paginator_service_client::PaginatorServiceClient;
-use crate::api::pb::proton_service_client::ProtonServiceClient;
 use crate::config::Span;
 
-/// How long one look may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How long after one look the next one comes.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How many services are asked for their pipelines at the same time.
-const TOGETHER: usize = 8;
 const NEEDS_SOMEBODY: u8 = 1;
 
 /// What `status` is asked for.
@@ -54,32 +48,32 @@ pub struct StatusCommand {
 /// Says what there is; the exit status says with `--check` whether it needs somebody.
 pub fn status(command: &StatusCommand) -> Result<ExitCode, Failure> {
     super::on_runtime(async {
-        let endpoint = command.reach.endpoint().map_err(Failure::Usage)?;
-        let channel = endpoint.connect_lazy();
+        let endpoint = command.credential.endpoint(&command.reach);
+        let channel = endpoint.map_err(Failure::Usage)?.connect_lazy();
         let mut view = View::new(command.output);
+        // Looks since the last one that told something, which there has to be.
+        let mut failed = None;
         loop {
-            let known = command.credential.over(channel.clone());
-            let looked = match known {
-                Ok(known) => tokio::time::timeout(PATIENCE, look(known)).await,
-                Err(status) => Ok(Err(status)),
-            };
-            let items = match looked {
-                Ok(Ok(items)) => items,
-                Ok(Err(status)) => {
+            let looked = async { look(command.credential.over(channel.clone())?).await };
+            let seen = match looked.await {
+                Ok(seen) => seen,
+                Err(status) => {
+                    // A gateway that was there comes back.
+                    let again = failed.and_then(|failed| Some((failed, pause(&status, failed)?)));
+                    if let Some((before, pause)) = again {
+                        view.interrupted(&said(&status));
+                        tokio::time::sleep(pause.max(PAUSE)).await;
+                        failed = Some(before + 1);
+                        continue;
+                    }
                     view.close();
-                    let reach = &command.reach;
-                    return Err(wrong_door::failure(&status, reach, &channel).await);
-                }
-                Err(_) => {
-                    view.close();
-                    let patience = humantime::format_duration(PATIENCE);
-                    let text = format!("the gateway did not answer within {patience}");
-                    return Err(Failure::Failed(text));
+                    return Err(wrong_door::failure(&status, &command.reach, &channel).await);
                 }
             };
-            let report = Report::of(items, SystemTime::now(), command.stuck_after.0);
+            let report = Report::of(seen, SystemTime::now(), command.stuck_after.0);
             if command.follow && report.is_under_way() {
                 view.meanwhile(&report);
+                failed = Some(0);
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -189,16 +183,21 @@ impl Item {
 struct Report {
     now: SystemTime,
     items: Vec<(Standing, Item)>,
+    denied: BTreeSet<Kind>,
 }
 
 impl Report {
-    fn of(items: Vec<Item>, now: SystemTime, stuck_after: Duration) -> Self {
+    fn of(seen: Seen, now: SystemTime, stuck_after: Duration) -> Self {
         let standing = |item: Item| (item.standing(now, stuck_after), item);
-        let mut items: Vec<_> = items.into_iter().map(standing).collect();
+        let mut items: Vec<_> = seen.items.into_iter().map(standing).collect();
         items.sort_by(|(a, one), (b, other)| {
             (a, one.kind, &one.name).cmp(&(b, other.kind, &other.name))
         });
-        Self { now, items }
+        Self {
+            now,
+            items,
+            denied: seen.denied,
+        }
     }
 
     fn count(&self, kind: Option<Kind>, standing: Option<Standing>) -> usize {
@@ -220,128 +219,6 @@ impl Report {
         let is = |standing| self.count(None, Some(standing)) > 0;
         is(Standing::Failed) || is(Standing::Stuck)
     }
-}
-
-/// All items of a list, page by page.
-macro_rules! all {
-    ($client:expr, $rpc:ident, $request:ident, $items:ident) => {{
-        let mut pages = $client
-            .$rpc(pb::$request {
-                request: Some(Default::default()),
-                limit: 0,
-            })
-            .await?
-            .into_inner();
-        let mut items = Vec::new();
-        while let Some(answer) = pages.message().await? {
-            items.extend(answer.page.unwrap_or_default().$items);
-        }
-        items
-    }};
-}
-
-async fn look(known: Known) -> Result<Vec<Item>, Status> {
-    let mut lists = PaginatorServiceClient::new(known.clone());
-    let mut items = Vec::new();
-    for it in all!(
-        lists,
-        page_environments,
-        PageEnvironmentsRequest,
-        environments
-    ) {
-        items.push(Item {
-            kind: Kind::Environment,
-            name: it.name().to_owned(),
-            status: deployment(it.deployment_status),
-            message: it.deployment_status_message().to_owned(),
-            since: moment(it.last_deployment_attempted_at),
-        });
-    }
-    let services = all!(lists, page_services, PageServicesRequest, services);
-    let names: Vec<_> = services.iter().map(|it| it.name().to_owned()).collect();
-    for it in services {
-        items.push(Item {
-            kind: Kind::Service,
-            name: it.name().to_owned(),
-            status: service(it.status),
-            message: it.status_message().to_owned(),
-            since: moment(it.last_modified_at),
-        });
-    }
-    for it in all!(
-        lists,
-        page_service_instances,
-        PageServiceInstancesRequest,
-        service_instances
-    ) {
-        items.push(Item {
-            kind: Kind::Instance,
-            name: format!("{}/{}", it.service_name(), it.name()),
-            status: deployment(it.deployment_status),
-            message: it.deployment_status_message().to_owned(),
-            since: moment(it.last_deployment_attempted_at),
-        });
-    }
-    for it in all!(lists, page_components, PageComponentsRequest, components) {
-        let began = it.last_deployment_attempted_at.or(it.last_modified_at);
-        items.push(Item {
-            kind: Kind::Component,
-            name: it.name().to_owned(),
-            status: deployment(it.deployment_status),
-            message: it.deployment_status_message().to_owned(),
-            since: moment(began),
-        });
-    }
-    let pipelines = stream::iter(names)
-        .map(|name| pipeline(known.clone(), name))
-        .buffered(TOGETHER);
-    let pipelines: Vec<_> = pipelines.try_collect().await?;
-    items.extend(pipelines.into_iter().flatten());
-    Ok(items)
-}
-
-/// The pipeline of a service: no list has it.
-async fn pipeline(known: Known, name: String) -> Result<Option<Item>, Status> {
-    let request = pb::GetServiceRequest { name: name.clone() };
-    let service = match ProtonServiceClient::new(known).get_service(request).await {
-        Ok(answer) => answer.into_inner().service,
-        // It was deleted meanwhile.
-        Err(status) if status.code() == tonic::Code::NotFound => None,
-        Err(status) => return Err(status),
-    };
-    Ok(service.and_then(|it| it.pipeline).map(|it| Item {
-        kind: Kind::Pipeline,
-        name,
-        status: deployment(it.deployment_status),
-        message: it.deployment_status_message().to_owned(),
-        since: moment(it.last_deployment_attempted_at),
-    }))
-}
-
-fn deployment(status: i32) -> String {
-    let known = pb::DeploymentStatus::try_from(status);
-    named(
-        known.map(|it| it.as_str_name()),
-        "DEPLOYMENT_STATUS_",
-        status,
-    )
-}
-
-fn service(status: i32) -> String {
-    let known = pb::ServiceStatus::try_from(status);
-    named(known.map(|it| it.as_str_name()), "SERVICE_STATUS_", status)
-}
-
-/// A status without what all of its kind begin with; one that is not known yet by its number.
-fn named<E>(name: Result<&'static str, E>, prefix: &str, number: i32) -> String {
-    match name {
-        Ok(name) => name.strip_prefix(prefix).unwrap_or(name).to_owned(),
-        Err(_) => number.to_string(),
-    }
-}
-
-fn moment(at: Option<prost_types::Timestamp>) -> Option<SystemTime> {
-    at.and_then(|at| SystemTime::try_from(at).ok())
 }
 
 #[cfg(test)]
@@ -395,17 +272,14 @@ mod tests {
     fn what_needs_somebody_comes_first() {
         let (settled, now) = item("SUCCEEDED", HOUR);
         let (failed, _) = item("FAILED", HOUR);
-        let report = Report::of(vec![settled.clone(), failed.clone()], now, HOUR);
+        let seen = |items| Seen {
+            items,
+            ..Seen::default()
+        };
+        let report = Report::of(seen(vec![settled.clone(), failed.clone()]), now, HOUR);
         let order: Vec<_> = report.items.iter().map(|(_, item)| item).collect();
         assert_eq!(order, [&failed, &settled]);
         assert!(report.needs_somebody() && !report.is_under_way());
-        assert!(!Report::of(vec![settled], now, HOUR).needs_somebody());
-    }
-
-    #[test]
-    fn a_status_that_is_not_known_yet_is_shown_by_its_number() {
-        assert_eq!(deployment(3), "SUCCEEDED");
-        assert_eq!(deployment(77), "77");
-        assert_eq!(service(6), "ACTIVE");
+        assert!(!Report::of(seen(vec![settled]), now, HOUR).needs_somebody());
     }
 }

@@ -17,14 +17,13 @@ use tonic::Status;
 use self::change::{Change, Reading};
 use super::credential::{Credential, Known};
 use super::endpoint::Reach;
-use super::failure::Failure;
-use super::wrong_door;
+use super::failure::{Failure, pause, said};
+use super::report::Interruption;
+use super::{asking, wrong_door};
 use crate::api::own::GetMetricsRequest;
 use crate::api::own::gateway_service_client::GatewayServiceClient;
 use crate::config::Span;
 
-/// How long the gateway may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -54,49 +53,79 @@ fn interval(text: &str) -> Result<Span, String> {
     }
 }
 
-/// Shows what the gateway does, until it is interrupted or has looked often enough.
+/// Shows what the gateway does, until it is interrupted or has looked often enough. Once it was there,
+/// a gateway that is away is waited for.
 pub fn top(command: &TopCommand) -> Result<ExitCode, Failure> {
     super::on_runtime(async {
-        let endpoint = command.reach.endpoint().map_err(Failure::Usage)?;
-        let channel = endpoint.connect_lazy();
-        let read = || async {
-            let known = command.credential.over(channel.clone());
-            let read = async { read(known?).await };
-            match read.await {
-                Ok(reading) => Ok(reading),
-                Err(status) => Err(wrong_door::failure(&status, &command.reach, &channel).await),
-            }
-        };
+        let endpoint = command.credential.endpoint(&command.reach);
+        let channel = endpoint.map_err(Failure::Usage)?.connect_lazy();
+        let read = || async { read(command.credential.over(channel.clone())?).await };
         let live = std::io::stdout().is_terminal();
         let colours = console::colors_enabled();
-        let mut before = read().await?;
+        let mut before = match read().await {
+            Ok(reading) => reading,
+            Err(status) => {
+                return Err(wrong_door::failure(&status, &command.reach, &channel).await);
+            }
+        };
+        let mut away = Away::default();
         let mut looks = 0;
         while command.count.is_none_or(|count| looks < count) {
-            tokio::time::sleep(command.interval.0).await;
-            let after = read().await?;
-            let change = Change::between(&before, &after);
-            let text = view::text_of(&change, command.operations, colours);
-            if !super::written(show(&text, live))? {
-                break;
-            }
-            before = after;
+            tokio::time::sleep(command.interval.0.max(away.pause)).await;
             looks += 1;
+            match read().await {
+                Ok(after) => {
+                    let change = Change::between(&before, &after);
+                    let text = view::text_of(&change, command.operations, colours);
+                    if !super::written(show(&text, live))? {
+                        break;
+                    }
+                    before = after;
+                    away = Away::default();
+                }
+                Err(status) if command.count.is_none_or(|count| looks < count) => {
+                    away.is_because(&status)?;
+                }
+                Err(status) => return Err(Failure::Failed(said(&status))),
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
+/// That a gateway which was there cannot be asked.
+#[derive(Default)]
+struct Away {
+    interruption: Interruption,
+    looks: usize,
+    /// How long the next look has to wait at least.
+    pause: Duration,
+}
+
+impl Away {
+    /// Says it, if it may pass; else it is the end.
+    fn is_because(&mut self, status: &Status) -> Result<(), Failure> {
+        let why = said(status);
+        match pause(status, self.looks) {
+            Some(pause) => self.pause = pause,
+            None => return Err(Failure::Failed(why)),
+        }
+        self.looks += 1;
+        if self.interruption.is_news(&why) {
+            drop(writeln!(
+                std::io::stderr(),
+                "proton-gateway: {why}; looking again"
+            ));
+        }
+        Ok(())
+    }
+}
+
 async fn read(known: Known) -> Result<Reading, Status> {
     let mut gateway = GatewayServiceClient::new(known);
     let names = change::NAMES.into_iter().map(str::to_owned).collect();
-    let answer = tokio::time::timeout(PATIENCE, gateway.get_metrics(GetMetricsRequest { names }));
-    match answer.await {
-        Ok(answer) => Ok(Reading::of(answer?.into_inner())),
-        Err(_) => Err(Status::unavailable(format!(
-            "the gateway did not answer within {}",
-            humantime::format_duration(PATIENCE)
-        ))),
-    }
+    let answer = asking::answer(gateway.get_metrics(GetMetricsRequest { names })).await?;
+    Ok(Reading::of(answer.into_inner()))
 }
 
 /// On a terminal in the place of what was shown before, else after it.

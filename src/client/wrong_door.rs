@@ -16,8 +16,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::ServiceExt;
 
+use super::between::Answered;
 use super::endpoint::{ADDRESS, Place, Reach};
-use super::failure::{Failure, said};
+use super::failure::{Failure, of_the_gateway, pause, said};
 
 /// How long each of the two looks may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -48,18 +49,18 @@ pub async fn failure(status: &Status, reach: &Reach, channel: &Channel) -> Failu
 
 /// What is to be said of what answers, if it is no gRPC door, and the call failed by that.
 pub async fn found(status: &Status, reach: &Reach, channel: &Channel) -> Option<String> {
-    // Errors of a gateway have details.
     let of_transport = matches!(
         status.code(),
         Code::Cancelled | Code::Internal | Code::Unavailable | Code::Unimplemented | Code::Unknown
     );
-    if !of_transport || !status.details().is_empty() {
+    let other = of_transport || Answered::behind(status).is_some();
+    if !other || of_the_gateway(status) {
         return None;
     }
     let place = reach.place();
     let met = match tokio::time::timeout(PATIENCE, over(channel.clone())).await {
         // A proxy whose gateway is away for a moment may answer like this, too.
-        Ok(Ok(Some(Met::Other))) if passes(status) => None,
+        Ok(Ok(Some(Met::Other))) if pause(status, 0).is_some() => None,
         Ok(Ok(answer)) => answer,
         _ => {
             let first = tokio::time::timeout(PATIENCE, first_bytes(&place)).await;
@@ -67,11 +68,6 @@ pub async fn found(status: &Status, reach: &Reach, channel: &Channel) -> Option<
         }
     };
     met.map(|met| met.said(&place))
-}
-
-/// Whether the call may succeed later.
-fn passes(status: &Status) -> bool {
-    !matches!(status.code(), Code::Internal | Code::Unimplemented)
 }
 
 /// What answers a request over the channel that gRPC was tried on.

@@ -86,6 +86,16 @@ crate::conformance! {
         }).await;
     }
 
+    async fn a_major_version_that_is_not_there_is_said_to_be_missing(world) {
+        bus(world).await;
+        for major in ["2", "18446744073709551616"] {
+            world.fails(pb::CreateEnvironmentRequest {
+                template_major_version: major.into(),
+                ..new_environment("prod")
+            }).await.is("ResourceNotFoundException").says("the template has no such major version");
+        }
+    }
+
     async fn a_version_that_is_being_registered_cannot_be_deployed_yet(world) {
         world.ok(new_environment_template("bus")).await;
         world.ok(new_environment_version("bus")).await;

@@ -16,7 +16,8 @@ const HEAD: &str = "# Configuration
 
 Generated from the sources; a test fails when it is stale. `just docs` renews it.
 
-A flag beats an environment variable, which beats the file (`--config FILE`, `PROTON_GATEWAY_CONFIG`), which beats the default. The file is TOML.
+A flag beats an environment variable, which beats the file (`--config FILE`, `PROTON_GATEWAY_CONFIG`), which beats the default. A variable that is
+empty is not set. The file is TOML.
 `proton-gateway check-config` prints what holds, or what is wrong; a key that does not exist is refused.
 
 Durations have their unit (`250ms`, `3s`, `24h`), and so have sizes (`512KiB`, `100MiB`, `1GiB`), rates (`50/s`, `6/m`, `100/h`) and parts of a whole (`20%`).

@@ -18,14 +18,19 @@ pub async fn with_template_and_step(state: &Path, step: &str) -> Running {
 
 /// Says that the deployment of `bus` has failed.
 pub async fn report_failure(client: &mut Client, why: &str) {
-    let failed = pb::NotifyResourceDeploymentStatusChangeRequest {
+    report(client, pb::ResourceDeploymentStatus::Failed, why).await;
+}
+
+/// Says how the deployment of `bus` has ended.
+pub async fn report(client: &mut Client, status: pb::ResourceDeploymentStatus, why: &str) {
+    let ended = pb::NotifyResourceDeploymentStatusChangeRequest {
         resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/bus".to_owned(),
-        status: pb::ResourceDeploymentStatus::Failed.into(),
-        status_message: Some(why.to_owned()),
+        status: status.into(),
+        status_message: (!why.is_empty()).then(|| why.to_owned()),
         ..pb::NotifyResourceDeploymentStatusChangeRequest::default()
     };
     client
-        .notify_resource_deployment_status_change(failed)
+        .notify_resource_deployment_status_change(ended)
         .await
         .unwrap();
 }

@@ -1,5 +1,7 @@
 //! Flags, environment and file, from `check-config` to what holds.
 
+use proton_gateway::command_line::Arguments;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,6 +111,36 @@ fn what_is_wrong_in_flags_environment_and_file_is_named() {
     fs::remove_file(&file).unwrap();
     let said = flags(&["--config", file.to_str().unwrap()]);
     assert!(said.contains("gateway.toml"), "{said}");
+}
+
+/// All variables that the program reads.
+fn variables(command: &clap::Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let own = own.map(|name| name.to_str().unwrap().to_owned());
+    let below = command.get_subcommands().flat_map(variables);
+    own.chain(below).collect()
+}
+
+#[test]
+fn a_variable_that_is_empty_is_not_set() {
+    let names = variables(&<Arguments as clap::CommandFactory>::command());
+    assert!(names.contains(&"PROTON_GATEWAY_INSECURE".to_owned()));
+    assert!(names.contains(&"PROTON_GATEWAY_TOKEN_FILE".to_owned()));
+    let empty = |arguments: &[&str]| {
+        let mut command = program();
+        command.args(arguments);
+        command.envs(names.iter().map(|name| (name, "")));
+        run(command)
+    };
+    let mut plain = program();
+    plain.arg("check-config");
+    assert_eq!(text(&empty(&["check-config"])), text(&run(plain)));
+    // The variables of the commands, which come to the usage first.
+    let status = empty(&["status", "--address", "http://127.0.0.1:9"]);
+    assert_eq!(status.status.code(), Some(1), "{}", text(&status));
+    // What is given is given.
+    let said = text(&empty(&["--profile", "", "check-config"]));
+    assert!(said.contains("profile"), "{said}");
 }
 
 #[test]

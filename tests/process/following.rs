@@ -102,15 +102,20 @@ async fn a_cancelled_deploy_has_an_exit_status_of_its_own() {
 
 #[tokio::test]
 async fn a_deploy_goes_on_when_the_gateway_is_started_again() {
-    goes_on_after_a_kill(true).await;
+    goes_on_after_a_kill(true, false).await;
+}
+
+#[tokio::test]
+async fn a_deploy_goes_on_behind_a_proxy_when_the_gateway_is_started_again() {
+    goes_on_after_a_kill(true, true).await;
 }
 
 #[tokio::test]
 async fn a_deploy_goes_on_when_the_gateway_has_forgotten_its_tokens() {
-    goes_on_after_a_kill(false).await;
+    goes_on_after_a_kill(false, false).await;
 }
 
-async fn goes_on_after_a_kill(with_key: bool) {
+async fn goes_on_after_a_kill(with_key: bool, behind_a_proxy: bool) {
     let (folder, state) = state();
     let mut before = Running::on(&state).await;
     publish_template(&before.client().await).await;
@@ -118,31 +123,19 @@ async fn goes_on_after_a_kill(with_key: bool) {
     before.ended().await;
     let key = folder.path().join("key");
     fs::write(&key, [7; 32]).unwrap();
-    let port = {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().to_string()
+    let mut more = vec!["--simulated-step", "1h"];
+    if with_key {
+        more.extend(["--resume-token-key-file", key.to_str().unwrap()]);
+    }
+    let port = free_port();
+    let first = serve_again(&state, &port, &more).await;
+    let address = match behind_a_proxy {
+        true => between::proxy(&port).await,
+        false => port.clone(),
     };
-    let ready = folder.path().join("ready.json");
-    let start = || {
-        let mut command = program();
-        command.args(["--listen", &port, "--simulated-step", "1h"]);
-        command.args(["--aws-listen", "off", "--admin-listen", "127.0.0.1:0"]);
-        command.arg("--state-dir").arg(&state);
-        if with_key {
-            command.arg("--resume-token-key-file").arg(&key);
-        }
-        command.arg("--ready-file").arg(&ready);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Dies(child.unwrap())
-    };
-    let first = start();
-    eventually("the first serves", || async {
-        ready.exists().then_some(())
-    })
-    .await;
     let mut command = program();
     command.args(deploy_bus(folder.path(), SPEC));
-    command.env("PROTON_GATEWAY_ADDRESS", format!("http://{port}"));
+    command.env("PROTON_GATEWAY_ADDRESS", format!("http://{address}"));
     let told = folder.path().join("told");
     let mut deploy = Dies(
         command
@@ -157,23 +150,9 @@ async fn goes_on_after_a_kill(with_key: bool) {
     })
     .await;
     drop(first);
-    // Killed, it could not take the file away.
-    fs::remove_file(&ready).unwrap();
-    let _second = start();
-    eventually("the second serves", || async {
-        ready.exists().then_some(())
-    })
-    .await;
+    let _second = serve_again(&state, &port, &more).await;
     let mut client = Client::connect(format!("http://{port}")).await.unwrap();
-    let succeeded = pb::NotifyResourceDeploymentStatusChangeRequest {
-        resource_arn: "arn:aws:proton:us-east-1:123456789012:environment/bus".to_owned(),
-        status: pb::ResourceDeploymentStatus::Succeeded.into(),
-        ..pb::NotifyResourceDeploymentStatusChangeRequest::default()
-    };
-    client
-        .notify_resource_deployment_status_change(succeeded)
-        .await
-        .unwrap();
+    report(&mut client, pb::ResourceDeploymentStatus::Succeeded, "").await;
     let status = eventually("the deploy ends", || {
         let status = deploy.0.try_wait().unwrap();
         async move { status }
@@ -186,6 +165,25 @@ async fn goes_on_after_a_kill(with_key: bool) {
         fs::read_to_string(&told).unwrap()
     );
     assert_eq!(deployments(&mut client).await.len(), 1);
+}
+
+#[test]
+fn a_token_is_shown_to_nobody_over_plain_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "pgw_secret").unwrap();
+    let deploy = deploy_bus(folder.path(), SPEC);
+    let wait = ["wait", "environment-deployed", "bus"];
+    for command in [&["status"][..], &["top"], &wait, &borrowed(&deploy)] {
+        let mut asked = program();
+        asked.args(command).arg("--token-file").arg(&token);
+        asked.args(["--address", "gateway.invalid:50051"]);
+        let output = run(asked);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains("gateway.invalid:50051"), "{said}");
+        assert!(said.contains("https://"), "{said}");
+    }
 }
 
 #[tokio::test]

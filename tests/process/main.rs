@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod acknowledged;
+mod between;
 mod calls;
 mod configuration;
 mod drain;

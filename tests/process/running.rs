@@ -26,6 +26,28 @@ pub fn serve(state: &Path) -> Command {
     command
 }
 
+/// A port that is free at the moment, with its address.
+pub fn free_port() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().to_string()
+}
+
+/// A gateway at `address` that serves, and can be started there again once it is dead.
+pub async fn serve_again(state: &Path, address: &str, more: &[&str]) -> Dies {
+    let ready = state.with_extension("ready");
+    // Killed, the one before could not take the file away.
+    drop(fs::remove_file(&ready));
+    let mut command = program();
+    command.args(["--listen", address, "--aws-listen", "off"]);
+    command.args(["--admin-listen", "127.0.0.1:0"]).args(more);
+    command.arg("--state-dir").arg(state);
+    command.arg("--ready-file").arg(&ready);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = Dies(child.unwrap());
+    eventually("it serves", || async { ready.exists().then_some(()) }).await;
+    child
+}
+
 /// Runs a command that must end by itself.
 pub fn run(mut command: Command) -> Output {
     let mut child = command

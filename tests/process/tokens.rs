@@ -2,18 +2,24 @@
 
 use super::*;
 
-#[tokio::test]
-async fn a_token_that_was_just_made_opens_a_door_that_is_closed_without() {
-    let (folder, state) = state();
+/// A gateway that knows one caller, with this role, and its token.
+pub async fn closed(folder: &Path, state: &Path, role: &str) -> (Running, String) {
     let mut new = program();
-    new.args(["token", "new", "--id", "ci", "--role", "viewer"]);
+    new.args(["token", "new", "--id", "ci", "--role", role]);
     let said = text(&run(new));
     let token = said.lines().find(|line| line.starts_with("pgw_")).unwrap();
     let (_, entry) = said.split_once("[[authentication.tokens]]").unwrap();
-    let file = folder.path().join("gateway.toml");
+    let file = folder.join("gateway.toml");
     let section = "[authentication]\nmethods = [\"token\"]\n[[authentication.tokens]]";
     fs::write(&file, format!("{section}{entry}")).unwrap();
-    let gateway = Running::with(&state, &["--config", file.to_str().unwrap()]).await;
+    let gateway = Running::with(state, &["--config", file.to_str().unwrap()]).await;
+    (gateway, token.to_owned())
+}
+
+#[tokio::test]
+async fn a_token_that_was_just_made_opens_a_door_that_is_closed_without() {
+    let (folder, state) = state();
+    let (gateway, token) = closed(folder.path(), &state, "viewer").await;
     let mut client = gateway.client().await;
     let list = pb::ListEnvironmentsRequest::default;
     let refused = client.list_environments(list()).await.unwrap_err();
@@ -36,7 +42,7 @@ async fn a_token_that_was_just_made_opens_a_door_that_is_closed_without() {
     let missing = text(&run(known));
     assert!(missing.contains("NotFound"), "{missing}");
     assert!(gateway.log().contains("refused"), "{}", gateway.log());
-    assert!(!gateway.log().contains(token), "{}", gateway.log());
+    assert!(!gateway.log().contains(&token), "{}", gateway.log());
 }
 
 #[test]

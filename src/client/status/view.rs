@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::super::failure::plain;
-use super::super::report::Output;
+use super::super::report::{Interruption, Output};
 use super::{Item, Kind, Report, Standing};
 
 /// The longest message that is shown to people.
@@ -24,6 +24,7 @@ pub struct View {
     /// Only where people look.
     progress: Option<Progress>,
     live: bool,
+    interruption: Interruption,
 }
 
 /// What is under way, on a terminal.
@@ -41,6 +42,7 @@ impl View {
             output,
             progress: None,
             live: output == Output::Text && std::io::stderr().is_terminal(),
+            interruption: Interruption::default(),
         }
     }
 
@@ -56,8 +58,26 @@ impl View {
 
     /// Shows what is under way, until the next report.
     pub fn meanwhile(&mut self, report: &Report) {
+        self.interruption.is_over();
         if self.live {
             self.progress.get_or_insert_with(Progress::new).show(report);
+        }
+    }
+
+    /// The gateway cannot be asked for now.
+    pub fn interrupted(&mut self, why: &str) {
+        if !self.interruption.is_news(why) {
+            return;
+        }
+        let say = || {
+            drop(writeln!(
+                std::io::stderr(),
+                "proton-gateway: {why}; looking again"
+            ));
+        };
+        match &self.progress {
+            Some(progress) => progress.bars.suspend(say),
+            None => say(),
         }
     }
 
@@ -133,7 +153,7 @@ fn style(standing: Standing, colours: bool) -> Style {
 fn text_of(report: &Report, colours: bool) -> String {
     let mut text = String::new();
     for kind in Kind::ALL {
-        let counts: Vec<_> = Standing::ALL
+        let mut counts: Vec<_> = Standing::ALL
             .into_iter()
             .filter_map(|standing| {
                 let count = report.count(Some(kind), Some(standing));
@@ -141,6 +161,13 @@ fn text_of(report: &Report, colours: bool) -> String {
                 (count > 0).then(|| style(standing, colours).apply_to(shown).to_string())
             })
             .collect();
+        if report.denied.contains(&kind) {
+            if counts.is_empty() {
+                let _ = writeln!(text, "{}s: not permitted", kind.name());
+                continue;
+            }
+            counts.push("others not permitted".to_owned());
+        }
         let counts = match counts.is_empty() {
             true => "none".to_owned(),
             false => counts.join(", "),
@@ -198,6 +225,9 @@ fn line(item: &Item, now: SystemTime) -> String {
 
 fn json_of(report: &Report) -> Value {
     let counts = |kind| {
+        if report.denied.contains(&kind) {
+            return Value::Null;
+        }
         let of = |standing: Standing| {
             let count = report.count(Some(kind), Some(standing));
             (standing.name().replace(' ', "_"), json!(count))
@@ -230,6 +260,7 @@ fn json_of(report: &Report) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::look::Seen;
     use super::*;
 
     fn report() -> Report {
@@ -246,7 +277,11 @@ mod tests {
             item(Kind::Environment, "test", "IN_PROGRESS", ""),
             item(Kind::Instance, "shop/blue", "FAILED", "no\nrole\u{1b}[2J"),
         ];
-        Report::of(items, now, Duration::from_secs(3600))
+        let seen = Seen {
+            items,
+            ..Seen::default()
+        };
+        Report::of(seen, now, Duration::from_secs(3600))
     }
 
     #[test]
@@ -265,6 +300,19 @@ in progress
   environment test                             IN_PROGRESS, begun 3m 12s ago
 ";
         assert_eq!(text_of(&report(), false), expected);
+    }
+
+    #[test]
+    fn what_may_not_be_seen_is_not_counted() {
+        let mut report = report();
+        report.denied.extend([Kind::Instance, Kind::Component]);
+        let text = text_of(&report, false);
+        assert!(text.contains("\ncomponents: not permitted\n"), "{text}");
+        let some = "\ninstances     1 failed, others not permitted\n";
+        assert!(text.contains(some), "{text}");
+        let counts = &json_of(&report)["counts"];
+        assert!(counts["component"].is_null() && counts["instance"].is_null());
+        assert_eq!(counts["environment"]["settled"], 1);
     }
 
     #[test]

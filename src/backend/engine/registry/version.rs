@@ -58,14 +58,15 @@ pub fn deployable(
     let record = match minor {
         Some(minor) => version(tx, cx, kind, name, major, minor)?,
         None => {
-            let published = number(major)
+            let found = number(major)
                 .and_then(|major| template.major(major))
-                .and_then(|major| major.published);
-            let Some(minor) = published else {
+                .filter(|major| major.latest.is_some());
+            let Some(minor) = found.and_then(|major| major.published) else {
                 let mut error = version_not_found(cx, kind, name, major);
-                error.message.push_str(
-                    " (no minor version of it is published: publish one, or name the minor version)",
-                );
+                error.message.push_str(match found {
+                    Some(_) => " (no minor version of it is published: publish one, or name the minor version)",
+                    None => " (the template has no such major version)",
+                });
                 return Err(error);
             };
             version(tx, cx, kind, name, major, &minor.to_string())?
