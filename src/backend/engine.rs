@@ -37,8 +37,9 @@ mod update;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context as TaskContext, Poll};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
@@ -74,6 +75,8 @@ const READ_BEFORE: usize = 32;
 pub struct Engine {
     store: Store,
     clock: Arc<dyn Clock>,
+    /// The latest time by which tasks may have been put down, in milliseconds since the epoch.
+    latest: Arc<AtomicI64>,
     settings: Arc<Settings>,
     schemas: Arc<Schemas>,
     /// Of the tokens of pages.
@@ -197,6 +200,8 @@ impl Engine {
             seal: Seal::of(store.secret()),
             store,
             clock,
+            // Nothing is known of the clock before the start.
+            latest: Arc::new(AtomicI64::new(i64::MAX)),
             settings: Arc::new(settings),
             schemas: Arc::default(),
             examinations: Examinations::new(Arc::clone(&changed)),
@@ -271,9 +276,16 @@ impl Engine {
         Coherence::Exact(Arc::new(move || version.settled()))
     }
 
+    /// The time by which something may be put down to be done later.
+    fn now(&self) -> SystemTime {
+        let now = self.clock.now();
+        self.latest.fetch_max(epoch_millis(now), Ordering::Relaxed);
+        now
+    }
+
     fn context(&self) -> Context {
         Context::new(
-            self.clock.now(),
+            self.now(),
             Arc::clone(&self.settings),
             Arc::clone(&self.schemas),
         )
@@ -397,6 +409,7 @@ impl Engine {
     /// Does the next task if it is due, or begins it if it is a registration: reading a bundle
     /// takes too long for all others to wait. Those `under_way` are passed over.
     async fn step(&self, under_way: &HashSet<i64>) -> Result<Step> {
+        self.follow_the_clock().await?;
         let passed = under_way.clone();
         let next = self.store.read(move |tx| tx.next_task(&passed)).await?;
         let Some(stored) = next else {
@@ -429,15 +442,45 @@ impl Engine {
         Ok(Step::Done)
     }
 
+    /// Brings forward what would be done too late because the clock was set back.
+    async fn follow_the_clock(&self) -> Result<()> {
+        let latest = self.latest.load(Ordering::Relaxed);
+        let cx = self.context();
+        let now = cx.now_millis();
+        if now >= latest {
+            return Ok(());
+        }
+        let late = self
+            .store
+            .read(move |tx| provision::too_late(tx, &cx))
+            .await?;
+        if !late.is_empty() {
+            tracing::info!(
+                tasks = late.len(),
+                "tasks are brought forward: the clock was ahead, or steps took longer"
+            );
+            let bring = move |tx: &Transaction<'_>| {
+                late.iter()
+                    .try_for_each(|(id, due_millis)| tx.put_task_at(*id, *due_millis))
+            };
+            self.store.write(bring).await?;
+        }
+        // Unless something was put down by a later time meanwhile: then once more.
+        let _ = self
+            .latest
+            .compare_exchange(latest, now, Ordering::Relaxed, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Puts a task off that failed.
     async fn ended(&self, id: i64, outcome: Result<()>) -> Result<()> {
         let Err(error) = outcome else {
             return Ok(());
         };
         tracing::error!(cause = %error, task = id, "a task failed; it is tried again");
-        let later = epoch_millis(self.clock.now() + TRY_AGAIN);
+        let later = epoch_millis(self.now() + TRY_AGAIN);
         self.store
-            .write(move |tx| tx.postpone_task(id, later))
+            .write(move |tx| tx.put_task_at(id, later))
             .await
     }
 
@@ -534,7 +577,7 @@ enum Step {
     /// Something was due and was done.
     Done,
     /// Nothing is due before the given time, if ever.
-    Wait(Option<std::time::SystemTime>),
+    Wait(Option<SystemTime>),
 }
 
 impl Service<Call> for Engine {
@@ -554,7 +597,7 @@ impl Service<Call> for Engine {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::bucket::Buckets;
     use super::*;
