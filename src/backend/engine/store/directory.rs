@@ -127,8 +127,9 @@ pub(super) fn claim_to_restore(directory: &Path) -> Result<File, OpenError> {
             Err(OpenError::InUse(directory.to_owned()))
         }
         // SQLite removes the log of an empty database.
-        Ok(()) if is_empty(&directory.join(DATABASE)).map_err(unusable)?
-            && !is_empty(&directory.join(LOG)).map_err(unusable)? =>
+        Ok(())
+            if is_empty(&directory.join(DATABASE)).map_err(unusable)?
+                && !is_empty(&directory.join(LOG)).map_err(unusable)? =>
         {
             Err(OpenError::Orphaned(directory.to_owned()))
         }

@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn the_end_of_the_last_thread_is_waited_for_and_a_panic_is_one() {
         let (release, held) = mpsc::channel::<()>();
-        let first: Box<dyn FnOnce() + Send> = Box::new(move || drop(held.recv()));
+        let first: Box<dyn FnOnce() + Send> = Box::new(move || assert!(held.recv().is_err()));
         let second: Box<dyn FnOnce() + Send> = Box::new(|| std::panic::resume_unwind(Box::new(())));
         let threads = Threads::of([first, second]);
         assert!(!threads.have_ended(Duration::ZERO));

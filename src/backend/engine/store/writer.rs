@@ -149,9 +149,7 @@ impl Writer {
 
 fn serve(connection: &Connection, mut queue: Receiver<Next>, metrics: &OnceLock<Metrics>) {
     let mut ends = false;
-    while !ends
-        && let Some(Some(first)) = queue.blocking_recv()
-    {
+    while !ends && let Some(Some(first)) = queue.blocking_recv() {
         if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
             // Running the job outside a transaction is not an option; its answer is the fault.
             first(Err(fault(&error)))(Ok(()));
@@ -208,7 +206,9 @@ fn close(connection: Connection, readers: Option<&Threads>) {
     match copied {
         Ok(true) => {}
         Ok(false) => tracing::info!("another process reads the store; its log stays"),
-        Err(error) => tracing::warn!(cause = %error, "the store's log stays; it is read at the next start"),
+        Err(error) => {
+            tracing::warn!(cause = %error, "the store's log stays; it is read at the next start")
+        }
     }
 }
 
