@@ -284,7 +284,7 @@ impl Started {
             && !store.close().await
         {
             tracing::warn!(
-                "the store was not closed in time; nothing is lost, but proton.db is not whole without proton.db-wal"
+                "proton.db is not whole without proton.db-wal: the end took too long, or another process uses the store"
             );
         }
         if let Some(audit) = self.audit {

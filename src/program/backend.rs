@@ -290,7 +290,7 @@ async fn look_after(store: &Store, health: &Health) {
         if let (None, Some(file)) = (before, missing) {
             tracing::error!(
                 file,
-                "a file of the store was deleted or replaced: nothing is stored any more; put it back, or stop the program"
+                "a file of the store was deleted or replaced: nothing is stored any more; put the same file back, or stop the program and look after its state directory"
             );
         }
         before = missing;

@@ -199,7 +199,7 @@ impl Store {
     }
 
     /// Ends the store for all its clones: does what waits, and leaves all in the database's one file.
-    /// Says whether that was done in time.
+    /// Says whether that was done; not where it takes too long, or another process reads the store.
     pub async fn close(&self) -> bool {
         let closed = async {
             if let Some(readers) = &self.readers {
@@ -209,7 +209,9 @@ impl Store {
             let closing = Arc::clone(&self.closing);
             tokio::task::spawn_blocking(move || closing.0.have_ended(CLOSING)).await
         };
-        matches!(tokio::time::timeout(CLOSING, closed).await, Ok(Ok(true)))
+        let closed = matches!(tokio::time::timeout(CLOSING, closed).await, Ok(Ok(true)));
+        let log = self.place.as_ref().and_then(|place| size(&place.log()));
+        closed && log.unwrap_or(0) == 0
     }
 
     /// Returns when the store can change nothing any more, because of a defect or its end.

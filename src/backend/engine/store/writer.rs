@@ -18,7 +18,7 @@ use crate::telemetry::Metrics;
 const QUEUE: usize = 1024;
 /// The most mutations in one commit, so that the first of them does not wait too long.
 const BATCH: usize = 64;
-/// How long the end waits for reads that are under way, and for readers of other processes.
+/// How long the end waits for reads that are under way.
 const READS: Duration = Duration::from_secs(1);
 
 /// Runs inside the batch's transaction, or is told why there is none; returns what answers the
@@ -185,30 +185,15 @@ fn serve(connection: &Connection, mut queue: Receiver<Next>, metrics: &OnceLock<
     }
 }
 
-/// Copies what stands in the log into the database, which is whole by itself then.
+/// Closes the database after all others: SQLite copies what stands in the log into it, and removes the
+/// log, when the last connection goes, unless the database was moved away.
 fn close(connection: Connection, readers: Option<&Threads>) {
     // Whoever only reads cannot copy, even as the last one.
     if readers.is_some_and(|readers| !readers.outlast(READS)) {
         tracing::warn!("a read of the store goes on while it is closed");
     }
-    // Not left to the closing: that copies nothing while another process reads.
-    let copied = connection
-        .busy_timeout(READS)
-        .and_then(|()| {
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-                row.get::<_, bool>(0)
-            })
-        })
-        .and_then(|busy| {
-            connection.close().map_err(|(_, error)| error)?;
-            Ok(!busy)
-        });
-    match copied {
-        Ok(true) => {}
-        Ok(false) => tracing::info!("another process reads the store; its log stays"),
-        Err(error) => {
-            tracing::warn!(cause = %error, "the store's log stays; it is read at the next start")
-        }
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(cause = %error, "the store's log stays; it is read at the next start");
     }
 }
 
