@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::folder::{exported, files};
 use crate::saved::{partial, written};
-use crate::{done, in_folder, refused, run, shown};
+use crate::{done, in_folder, refused, shown};
 
 /// What both say, which is the same; what is in `place` stays as it was.
 #[track_caller]

@@ -145,7 +145,8 @@ async fn an_orderly_end_leaves_the_store_in_one_file() {
     assert!(!state.join("proton.db-wal").exists(), "{}", running.log());
     fs::create_dir(&copy).unwrap();
     fs::copy(state.join("proton.db"), copy.join("proton.db")).unwrap();
-    let mut client = Running::on(&copy).await.client().await;
+    let running = Running::on(&copy).await;
+    let mut client = running.client().await;
     let list = pb::ListEnvironmentTemplatesRequest::default();
     let found = client.list_environment_templates(list).await;
     assert_eq!(found.unwrap().into_inner().templates.len(), 1);
