@@ -126,16 +126,24 @@ pub(super) fn claim_to_restore(directory: &Path) -> Result<File, OpenError> {
         Ok(()) if !is_at(&lock, &directory.join(LOCK)).map_err(unusable)? => {
             Err(OpenError::InUse(directory.to_owned()))
         }
-        // SQLite removes the log of an empty database.
-        Ok(())
-            if is_empty(&directory.join(DATABASE)).map_err(unusable)?
-                && !is_empty(&directory.join(LOG)).map_err(unusable)? =>
-        {
-            Err(OpenError::Orphaned(directory.to_owned()))
-        }
-        Ok(()) => Ok(lock),
+        Ok(()) => look_for_orphans(directory).map(|()| lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
         Err(TryLockError::Error(cause)) => Err(unusable(cause)),
+    }
+}
+
+/// Refuses a log whose database is gone: SQLite removes it when the database is opened, even by those
+/// who only read.
+pub(super) fn look_for_orphans(directory: &Path) -> Result<(), OpenError> {
+    let empty = |name| {
+        is_empty(&directory.join(name)).map_err(|cause| OpenError::Unusable {
+            path: directory.to_owned(),
+            cause,
+        })
+    };
+    match empty(DATABASE)? && !empty(LOG)? {
+        true => Err(OpenError::Orphaned(directory.to_owned())),
+        false => Ok(()),
     }
 }
 

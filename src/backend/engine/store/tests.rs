@@ -271,6 +271,7 @@ fn a_log_whose_database_is_empty_or_gone_is_not_written_over() {
         assert!(matches!(refused, OpenError::Orphaned(_)), "{refused}");
         let refused = Vacancy::of(directory.path()).err().unwrap();
         assert!(matches!(refused, OpenError::Orphaned(_)), "{refused}");
+        assert!(Snapshot::of(directory.path()).is_err());
         assert_eq!(std::fs::read_to_string(log).unwrap(), "all there is");
     }
 }
