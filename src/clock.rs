@@ -18,7 +18,7 @@ pub trait Clock: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> SystemTime;
 
-    /// Returns when `now` has reached `deadline`.
+    /// Returns when `now` has reached `deadline`, or is seen to have gone back: then it may be far off.
     fn sleep_until(&self, deadline: SystemTime) -> BoxFuture<'static, ()>;
 }
 
@@ -36,13 +36,18 @@ impl Clock for SystemClock {
     }
 }
 
-/// Sleeps until `now` says `deadline`. The runtime's timers do not see that the machine's clock
-/// is set, or that the machine was suspended; who looks often does.
+/// Sleeps until `now` says `deadline`, or less than before. The runtime's timers do not see that the
+/// machine's clock is set, or that the machine was suspended; who looks often does.
 async fn watch_until(now: impl Fn() -> SystemTime, deadline: SystemTime) {
-    while let Ok(left) = deadline.duration_since(now())
+    let mut seen = now();
+    while let Ok(left) = deadline.duration_since(seen)
         && !left.is_zero()
     {
         tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+        let before = std::mem::replace(&mut seen, now());
+        if seen < before {
+            return;
+        }
     }
 }
 
@@ -63,6 +68,11 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         self.now.send_modify(|now| *now += by);
     }
+
+    /// Moves time to where it is told to be, also back.
+    pub fn set(&self, to: SystemTime) {
+        self.now.send_replace(to);
+    }
 }
 
 impl Clock for ManualClock {
@@ -73,8 +83,13 @@ impl Clock for ManualClock {
     fn sleep_until(&self, deadline: SystemTime) -> BoxFuture<'static, ()> {
         let mut now = self.now.subscribe();
         Box::pin(async move {
+            let mut seen = *now.borrow_and_update();
+            let over = now.wait_for(|now| {
+                let before = std::mem::replace(&mut seen, *now);
+                *now >= deadline || *now < before
+            });
             // An error means that the clock is gone: time will never come, nor will anybody ask.
-            if now.wait_for(|now| *now >= deadline).await.is_err() {
+            if over.await.is_err() {
                 std::future::pending::<()>().await;
             }
         })
@@ -110,6 +125,23 @@ mod tests {
         };
         tokio::join!(watch_until(|| *now.lock().unwrap(), UNIX_EPOCH + hour), set);
         assert!(started.elapsed() <= LONGEST_SLEEP);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_wakes_a_sleeper_soon() {
+        let day = Duration::from_secs(24 * 3600);
+        let now = std::sync::Mutex::new(UNIX_EPOCH + day);
+        let started = tokio::time::Instant::now();
+        let set = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            *now.lock().unwrap() = UNIX_EPOCH;
+        };
+        let deadline = UNIX_EPOCH + 2 * day;
+        tokio::join!(watch_until(|| *now.lock().unwrap(), deadline), set);
+        assert!(started.elapsed() <= LONGEST_SLEEP);
+        let clock = ManualClock::starting_at(UNIX_EPOCH + day);
+        let sleeper = clock.sleep_until(deadline);
+        tokio::join!(sleeper, async { clock.set(UNIX_EPOCH) });
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ pub use self::reconfigure::Source;
 use self::signals::{HangUps, Stops};
 use crate::audit::Audit;
 use crate::auth::policy::Authorizer;
+use crate::backend::engine::store::Store;
 use crate::config::Config;
 use crate::config::listeners::{self, Speaks};
 use crate::edge::{admin, aws_door::AwsDoor, doors::Doors, grpc_door, health::Health, web::Web};
@@ -94,6 +95,8 @@ struct Started {
     _admin: watch::Sender<bool>,
     health: Health,
     ready_file: Option<PathBuf>,
+    /// Absent where nothing is stored.
+    store: Option<Store>,
     audit: Option<Audit>,
     /// Absent where telemetry is sent nowhere.
     sender: Option<telemetry::otlp::Sender>,
@@ -114,6 +117,10 @@ async fn start(
         doors.push((listener, opened));
     }
     let admin = server::bind(config.admin_listen).await?;
+    // Not before: whoever has our ports may still be ready.
+    if let Some(path) = &config.ready_file {
+        addresses::forget(path)?;
+    }
     let addresses = Addresses {
         doors: doors
             .iter()
@@ -146,6 +153,7 @@ async fn start(
     let backend::Opened {
         pipeline,
         changes,
+        store,
         ledger,
         cache,
         retries,
@@ -244,6 +252,7 @@ async fn start(
         _admin: admin_stop,
         health,
         ready_file: config.ready_file,
+        store,
         audit,
         sender,
     })
@@ -271,6 +280,13 @@ impl Started {
         self.stop.send_replace(true);
         let drain = self.parts.shutdown.drain();
         join(&mut self.parts.running, drain).await;
+        if let Some(store) = self.store
+            && !store.close().await
+        {
+            tracing::warn!(
+                "proton.db is not whole without proton.db-wal: the end took too long, or another process uses the store"
+            );
+        }
         if let Some(audit) = self.audit {
             audit.event("stopped", serde_json::Value::Null);
             audit.flush().await;

@@ -37,8 +37,9 @@ mod update;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context as TaskContext, Poll};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
@@ -74,6 +75,8 @@ const READ_BEFORE: usize = 32;
 pub struct Engine {
     store: Store,
     clock: Arc<dyn Clock>,
+    /// The latest time by which tasks may have been put down, in milliseconds since the epoch.
+    latest: Arc<AtomicI64>,
     settings: Arc<Settings>,
     schemas: Arc<Schemas>,
     /// Of the tokens of pages.
@@ -197,6 +200,8 @@ impl Engine {
             seal: Seal::of(store.secret()),
             store,
             clock,
+            // Nothing is known of the clock before the start.
+            latest: Arc::new(AtomicI64::new(i64::MAX)),
             settings: Arc::new(settings),
             schemas: Arc::default(),
             examinations: Examinations::new(Arc::clone(&changed)),
@@ -271,9 +276,16 @@ impl Engine {
         Coherence::Exact(Arc::new(move || version.settled()))
     }
 
+    /// The time by which something may be put down to be done later.
+    fn now(&self) -> SystemTime {
+        let now = self.clock.now();
+        self.latest.fetch_max(epoch_millis(now), Ordering::Relaxed);
+        now
+    }
+
     fn context(&self) -> Context {
         Context::new(
-            self.clock.now(),
+            self.now(),
             Arc::clone(&self.settings),
             Arc::clone(&self.schemas),
         )
@@ -397,6 +409,7 @@ impl Engine {
     /// Does the next task if it is due, or begins it if it is a registration: reading a bundle
     /// takes too long for all others to wait. Those `under_way` are passed over.
     async fn step(&self, under_way: &HashSet<i64>) -> Result<Step> {
+        self.follow_the_clock().await?;
         let passed = under_way.clone();
         let next = self.store.read(move |tx| tx.next_task(&passed)).await?;
         let Some(stored) = next else {
@@ -429,16 +442,44 @@ impl Engine {
         Ok(Step::Done)
     }
 
+    /// Brings forward what would be done too late because the clock was set back.
+    async fn follow_the_clock(&self) -> Result<()> {
+        let latest = self.latest.load(Ordering::Relaxed);
+        let cx = self.context();
+        let now = cx.now_millis();
+        if now >= latest {
+            return Ok(());
+        }
+        let late = self
+            .store
+            .read(move |tx| provision::too_late(tx, &cx))
+            .await?;
+        if !late.is_empty() {
+            tracing::info!(
+                tasks = late.len(),
+                "tasks are brought forward: the clock was ahead, or steps took longer"
+            );
+            let bring = move |tx: &Transaction<'_>| {
+                late.iter()
+                    .try_for_each(|(id, due_millis)| tx.put_task_at(*id, *due_millis))
+            };
+            self.store.write(bring).await?;
+        }
+        // Unless something was put down by a later time meanwhile: then once more.
+        let _ = self
+            .latest
+            .compare_exchange(latest, now, Ordering::Relaxed, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Puts a task off that failed.
     async fn ended(&self, id: i64, outcome: Result<()>) -> Result<()> {
         let Err(error) = outcome else {
             return Ok(());
         };
         tracing::error!(cause = %error, task = id, "a task failed; it is tried again");
-        let later = epoch_millis(self.clock.now() + TRY_AGAIN);
-        self.store
-            .write(move |tx| tx.postpone_task(id, later))
-            .await
+        let later = epoch_millis(self.now() + TRY_AGAIN);
+        self.store.write(move |tx| tx.put_task_at(id, later)).await
     }
 
     async fn perform(&self, id: i64, task: Task) -> Result<()> {
@@ -534,7 +575,7 @@ enum Step {
     /// Something was due and was done.
     Done,
     /// Nothing is due before the given time, if ever.
-    Wait(Option<std::time::SystemTime>),
+    Wait(Option<SystemTime>),
 }
 
 impl Service<Call> for Engine {
@@ -554,7 +595,7 @@ impl Service<Call> for Engine {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::bucket::Buckets;
     use super::*;
@@ -564,16 +605,43 @@ mod tests {
         "schema: {format: {openapi: 3.0.0}, service_input_type: T, types: {T: {type: object}}}";
 
     fn engine() -> Engine {
+        let clock = ManualClock::starting_at(UNIX_EPOCH + Duration::from_secs(1_000));
+        engine_by(&clock, Duration::ZERO)
+    }
+
+    fn engine_by(clock: &ManualClock, step: Duration) -> Engine {
         let settings = Settings {
             region: "eu-central-1".into(),
             account_id: "123456789012".into(),
-            step: Duration::ZERO,
+            step,
             self_managed_timeout: Duration::from_secs(60),
             buckets: Buckets::in_folder(Path::new("/nonexistent")),
             quotas: Quotas::default(),
         };
-        let clock = ManualClock::starting_at(UNIX_EPOCH + Duration::from_secs(1_000));
-        Engine::new(Store::in_memory().unwrap(), Arc::new(clock), settings)
+        let store = Store::in_memory().unwrap();
+        Engine::new(store, Arc::new(clock.clone()), settings)
+    }
+
+    const STEP: Duration = Duration::from_secs(5);
+    const YEARS: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+
+    /// A clock that is far ahead, and what it would be if it were right.
+    fn ahead() -> (ManualClock, SystemTime) {
+        let right = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        (ManualClock::starting_at(right + YEARS), right)
+    }
+
+    /// Puts down a task of each kind that others wait for.
+    async fn put_down(engine: &Engine) {
+        let cx = engine.context();
+        let all = move |tx: &Transaction<'_>| {
+            let (settle_at, give_up_at) = (cx.settle_at(), cx.give_up_at());
+            provision::schedule(tx, settle_at, "test", Task::Register("a".into()))?;
+            provision::schedule(tx, settle_at, "test", Task::Settle("b".into()))?;
+            provision::schedule(tx, settle_at, "test", Task::Cancel("c".into()))?;
+            provision::schedule(tx, give_up_at, "test", Task::GiveUp("d".into()))
+        };
+        engine.store.write(all).await.unwrap();
     }
 
     async fn schedule(engine: &Engine, task: Task) {
@@ -661,5 +729,67 @@ mod tests {
         }
         let found = engine.write(|_, cx| Ok(cx.schema("no schema").is_some()));
         assert_eq!(found.await, Ok(false));
+    }
+
+    async fn left(engine: &Engine) -> u64 {
+        engine.store.read(Backlog::of).await.unwrap().tasks
+    }
+
+    #[tokio::test]
+    async fn what_was_put_down_by_a_clock_that_was_ahead_is_done_when_it_would_be_by_the_right_one()
+    {
+        let (clock, right) = ahead();
+        let engine = engine_by(&clock, STEP);
+        engine.settle().await.unwrap();
+        put_down(&engine).await;
+        clock.set(right);
+        // It comes first, and hides nothing.
+        let cx = engine.context();
+        let first = move |tx: &Transaction<'_>| {
+            let task = Task::ForgetToken("e".into());
+            provision::schedule(tx, cx.give_up_at() + 1, "test", task)
+        };
+        engine.store.write(first).await.unwrap();
+        engine.settle().await.unwrap();
+        assert_eq!(left(&engine).await, 5);
+        clock.advance(STEP);
+        engine.settle().await.unwrap();
+        assert_eq!(left(&engine).await, 2);
+        clock.advance(Duration::from_secs(60) - STEP);
+        engine.settle().await.unwrap();
+        assert_eq!(left(&engine).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_set_back_before_the_start_holds_nothing_up() {
+        let (clock, right) = ahead();
+        let before = engine_by(&clock, STEP);
+        put_down(&before).await;
+        clock.set(right);
+        let settings = (*before.settings).clone();
+        let engine = Engine::new(before.store.clone(), Arc::new(clock.clone()), settings);
+        engine.settle().await.unwrap();
+        clock.advance(Duration::from_secs(60));
+        engine.settle().await.unwrap();
+        assert_eq!(left(&engine).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_waits_sees_that_the_clock_is_set_back() {
+        let (clock, right) = ahead();
+        let engine = engine_by(&clock, STEP);
+        let worker = tokio::spawn(engine.clone().work(std::future::pending()));
+        put_down(&engine).await;
+        clock.set(right);
+        let done = async {
+            while left(&engine).await > 0 {
+                clock.advance(STEP);
+                tokio::task::yield_now().await;
+            }
+        };
+        // Years of such steps take longer.
+        let done = tokio::time::timeout(Duration::from_secs(20), done).await;
+        assert!(done.is_ok());
+        worker.abort();
     }
 }

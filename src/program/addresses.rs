@@ -6,6 +6,17 @@ use std::path::Path;
 use crate::config::Address;
 use crate::config::listeners::{ListenerConfig, Speaks};
 
+/// Removes the ready file that a gateway has left which was killed: nobody is ready yet.
+pub fn forget(ready_file: &Path) -> Result<(), String> {
+    match std::fs::remove_file(ready_file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!(
+            "cannot remove the ready file {} of an earlier start: {error}",
+            ready_file.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// All listeners, with the ports that they took.
 pub struct Addresses {
     pub doors: Vec<(ListenerConfig, Address)>,

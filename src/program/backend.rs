@@ -37,6 +37,8 @@ pub struct Opened {
     pub pipeline: Pipeline,
     /// Where the backend tells of changes.
     pub changes: Changes,
+    /// Absent where nothing is stored.
+    pub store: Option<Store>,
     /// Absent where idempotency keys are not kept.
     pub ledger: Option<Ledger>,
     /// Absent where no answers are kept.
@@ -55,12 +57,13 @@ pub async fn open(
 ) -> Result<Opened, String> {
     match &config.engine {
         None => {
-            let ledger = match keys(config)? {
+            let store = keys(config)?;
+            let ledger = match &store {
                 None => None,
                 Some(store) => {
                     store.measured_by(metrics);
                     watch(store.clone(), health, parts);
-                    ledger(config, store, false, metrics).await?
+                    ledger(config, store.clone(), false, metrics).await?
                 }
             };
             let aws = forwarding(config, metrics).await?;
@@ -83,6 +86,7 @@ pub async fn open(
             Ok(Opened {
                 pipeline: pipeline::build_with(aws, metrics.clone(), guards, extras),
                 changes,
+                store,
                 ledger,
                 cache,
                 retries,
@@ -93,7 +97,7 @@ pub async fn open(
             store.measured_by(metrics);
             let engine = embedded(config, own, store.clone(), parts, metrics).await?;
             watch(store.clone(), health, parts);
-            let ledger = ledger(config, store, true, metrics).await?;
+            let ledger = ledger(config, store.clone(), true, metrics).await?;
             measure(Some(engine.clone()), ledger.clone(), metrics, parts);
             let changes = engine.changes().clone();
             let cache = Cache::new(&config.cache, engine.coherence(), metrics.clone());
@@ -108,6 +112,7 @@ pub async fn open(
             Ok(Opened {
                 pipeline: pipeline::build_with(engine, metrics.clone(), guards, extras),
                 changes,
+                store: Some(store),
                 ledger,
                 cache,
                 retries,
@@ -278,16 +283,17 @@ async fn embedded(
 
 /// Tells `health` whether what is stored now will be found again. Never returns.
 async fn look_after(store: &Store, health: &Health) {
-    let mut before = true;
+    let mut before = None;
     loop {
-        let now = store.is_in_place().await;
-        health.needs(health::STORE, now);
-        if before && !now {
+        let missing = store.missing().await;
+        health.needs(health::STORE, missing.is_none());
+        if let (None, Some(file)) = (before, missing) {
             tracing::error!(
-                "the database was deleted or replaced: nothing is stored any more; stop the program and restore it"
+                file,
+                "a file of the store was deleted or replaced: nothing is stored any more; put the same file back, or stop the program and look after its state directory"
             );
         }
-        before = now;
+        before = missing;
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -6,6 +6,8 @@ use proton_gateway::api::pb::{
     self, DeploymentStatus as Status, DeploymentTargetResourceType as Kind, deployment_state::State,
 };
 
+use proton_gateway::clock::Clock;
+
 use crate::conformance;
 use crate::service_fixtures::*;
 use crate::support::World;
@@ -381,6 +383,25 @@ conformance! {
             first,
             "the one that holds is never dropped"
         );
+    }
+
+    async fn the_latest_deployment_is_the_first_and_stays_although_the_clock_was_set_back(world) {
+        batch(world).await;
+        for _ in 0..99 {
+            world.ok(update_instance("batch", "eu", None)).await;
+            fail(world, "service/batch/service-instance/eu").await;
+        }
+        world.clock.set(world.clock.now() - Duration::from_secs(3600));
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            world.ok(update_instance("batch", "eu", None)).await;
+            ids.insert(0, latest(world).await);
+            fail(world, "service/batch/service-instance/eu").await;
+        }
+        let listed = world.ok(of_service("batch")).await.deployments;
+        let listed: Vec<_> = listed.iter().map(|it| it.id().to_owned()).collect();
+        assert_eq!((listed.len(), &listed[..3]), (100, &ids[..]));
+        assert_eq!(deployment(world, &ids[0]).await.created_at, now(world));
     }
 
     async fn the_history_of_what_was_deleted_is_kept_for_ninety_days(world) {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use proton_gateway::api::pb;
+use proton_gateway::backend::engine::store::Store;
 use serde_json::json;
 
 use crate::support::{Backend, World};
-use crate::{answers, done, engine_on, populated, refused, service_fixtures, shown};
+use crate::{answers, done, engine_on, in_folder, populated, refused, service_fixtures, shown};
 
 #[tokio::test]
 async fn a_restored_backup_answers_every_read_as_the_store_did() {
@@ -215,7 +216,7 @@ async fn nothing_is_restored_over_a_store_or_into_a_folder_of_others() {
     let state = folder.path().join("state");
     done(&state, &["restore", shown(&file)]);
     let said = refused(&state, &["restore", shown(&file)]);
-    assert!(said.contains("holds a store already"), "{said}");
+    assert!(said.contains("is not empty"), "{said}");
     let home = folder.path().join("home");
     fs::create_dir(&home).unwrap();
     fs::write(home.join("thesis.txt"), "x").unwrap();
@@ -231,16 +232,44 @@ async fn what_an_interrupted_restore_has_left_is_no_store_and_stands_in_nobodys_
     fs::create_dir(&state).unwrap();
     fs::write(state.join("proton.db.draft"), "half").unwrap();
     // A gateway would begin with nothing.
-    assert!(proton_gateway::backend::engine::store::Store::open(&state).is_err());
+    let refused = Store::open(&state).err().unwrap().to_string();
+    assert!(
+        refused.contains("a restore that was broken off"),
+        "{refused}"
+    );
     done(&state, &["restore", shown(&file)]);
     assert!(!state.join("proton.db.draft").exists());
+}
+
+#[tokio::test]
+async fn a_store_that_holds_nothing_takes_a_restore_and_a_log_without_its_database_does_not() {
+    let (world, folder) = small().await;
+    let file = folder.path().join("b.db");
+    done(world.state(), &["backup", shown(&file)]);
+    let at = |name: &str| folder.path().join(name);
+    // Its creation was broken off.
+    fs::create_dir(at("begun")).unwrap();
+    fs::write(at("begun/proton.db"), "").unwrap();
+    drop(Store::open(&at("unused")).unwrap());
+    for name in ["begun", "unused"] {
+        done(&at(name), &["restore", shown(&file)]);
+        assert_eq!(in_folder(&at(name)), ["lock", "proton.db"]);
+        let mode = fs::metadata(at(name).join("proton.db")).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    }
+    fs::create_dir(at("orphaned")).unwrap();
+    fs::write(at("orphaned/proton.db-wal"), "all there is").unwrap();
+    let said = refused(&at("orphaned"), &["restore", shown(&file)]);
+    assert!(said.contains("move proton.db-wal away"), "{said}");
+    let kept = fs::read_to_string(at("orphaned/proton.db-wal")).unwrap();
+    assert_eq!(kept, "all there is");
 }
 
 #[test]
 fn the_keys_of_a_forwarding_gateway_are_backed_up_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let (file, state) = (folder.path().join("b.db"), folder.path().join("keys"));
-    drop(proton_gateway::backend::engine::store::Store::open(&state).unwrap());
+    drop(Store::open(&state).unwrap());
     let said = done(&state, &["--upstream", "aws", "backup", shown(&file)]);
     assert!(said.contains("idempotency keys"), "{said}");
     let other = folder.path().join("other");
@@ -286,6 +315,11 @@ async fn the_database_of_a_running_gateway_is_no_backup() {
     let database = world.state().join("proton.db");
     let said = refused(&folder.path().join("state"), &["restore", shown(&database)]);
     assert!(said.contains("not a backup"), "{said}");
+    // Nor is a copy of it alone, which seems to be whole.
+    let copy = folder.path().join("copy.db");
+    fs::copy(&database, &copy).unwrap();
+    let said = refused(&folder.path().join("state"), &["restore", shown(&copy)]);
+    assert!(said.contains("`proton-gateway backup`"), "{said}");
 }
 
 #[test]

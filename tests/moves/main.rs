@@ -90,3 +90,12 @@ fn engine_on(state: &Path, world: &World) -> Engine {
 fn shown(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// What stands in a folder.
+fn in_folder(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::folder::{exported, files};
 use crate::saved::{partial, written};
-use crate::{done, refused, run, shown};
+use crate::{done, in_folder, refused, shown};
 
 /// What both say, which is the same; what is in `place` stays as it was.
 #[track_caller]
@@ -194,12 +194,7 @@ async fn an_empty_store_takes_an_import() {
     drop(world);
     let state = folder.path().join("state");
     drop(proton_gateway::backend::engine::store::Store::open(&state).unwrap());
-    // The store's thread ends a moment later.
-    while !run(&state, &["import", "--check", shown(&root)])
-        .status
-        .success()
-    {
-        std::thread::yield_now();
-    }
+    done(&state, &["import", "--check", shown(&root)]);
     done(&state, &["import", shown(&root)]);
+    assert_eq!(in_folder(&state), ["lock", "proton.db"]);
 }

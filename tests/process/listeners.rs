@@ -92,3 +92,26 @@ async fn aws_call(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite 
     stream.read_to_string(&mut answer).await.unwrap();
     answer
 }
+
+#[test]
+fn the_ready_file_of_a_gateway_that_was_killed_goes_before_the_next_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, ready) = (folder.path().join("state"), folder.path().join("ready"));
+    // So that it never is.
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("notes.txt"), "mine").unwrap();
+    fs::write(&ready, "{}").unwrap();
+    let start = || {
+        let mut command = serve(&state);
+        command.arg("--ready-file").arg(&ready);
+        refused(command)
+    };
+    let said = start();
+    assert!(said.contains("notes.txt") && !ready.exists(), "{said}");
+    fs::create_dir(&ready).unwrap();
+    let said = start();
+    assert!(
+        said.contains(&format!("cannot remove the ready file {}", ready.display())),
+        "{said}"
+    );
+}

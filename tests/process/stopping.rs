@@ -130,6 +130,29 @@ async fn the_health_names_what_it_depends_on() {
 }
 
 #[tokio::test]
+async fn an_orderly_end_leaves_the_store_in_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = with(folder.path(), "[shutdown]\nnotice = \"0\"\n").await;
+    let request = pb::CreateEnvironmentTemplateRequest {
+        name: "bus".to_owned(),
+        ..Default::default()
+    };
+    let mut client = running.client().await;
+    client.create_environment_template(request).await.unwrap();
+    running.terminate();
+    assert_eq!(running.ended().await.code(), Some(0), "{}", running.log());
+    let (state, copy) = (folder.path().join("state"), folder.path().join("copy"));
+    assert!(!state.join("proton.db-wal").exists(), "{}", running.log());
+    fs::create_dir(&copy).unwrap();
+    fs::copy(state.join("proton.db"), copy.join("proton.db")).unwrap();
+    let running = Running::on(&copy).await;
+    let mut client = running.client().await;
+    let list = pb::ListEnvironmentTemplatesRequest::default();
+    let found = client.list_environment_templates(list).await;
+    assert_eq!(found.unwrap().into_inner().templates.len(), 1);
+}
+
+#[tokio::test]
 async fn a_signal_that_comes_before_anything_is_read_ends_it_in_order() {
     for signals in [&["TERM"][..], &["INT"], &["HUP", "TERM"]] {
         let (folder, state) = state();

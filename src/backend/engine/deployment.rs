@@ -37,6 +37,9 @@ pub struct DeploymentRecord {
     pub outputs: Vec<pb::Output>,
     #[prost(bool, tag = "5")]
     pub simulated: bool,
+    /// Where it stands in lists, if not where it does by when it was created.
+    #[prost(message, optional, tag = "6")]
+    pub listed_at: Option<Timestamp>,
 }
 
 impl Record for DeploymentRecord {
@@ -64,7 +67,7 @@ impl Record for DeploymentRecord {
         if let Some(component) = &view.component_name {
             names.push(format!("component/{component}"));
         }
-        let sort = sort_key(view.created_at.as_ref());
+        let sort = sort_key(self.listed_at().as_ref());
         names.into_iter().map(|name| (name, sort.clone())).collect()
     }
 }
@@ -83,6 +86,12 @@ impl DeploymentRecord {
 
     pub fn id(&self) -> &str {
         self.view.as_ref().map_or("", pb::Deployment::id)
+    }
+
+    /// Where it stands in lists.
+    pub fn listed_at(&self) -> Option<Timestamp> {
+        let created_at = self.view.as_ref().and_then(|view| view.created_at);
+        self.listed_at.or(created_at)
     }
 
     pub fn view_mut(&mut self) -> &mut pb::Deployment {

@@ -208,7 +208,8 @@ pub struct Plan {
 /// Begins a deployment. The caller stores the record that `rollout` belongs to.
 pub fn begin(tx: &Transaction<'_>, cx: &Context, rollout: &mut Rollout, plan: Plan) -> Result<()> {
     let tail = plan.target.tail();
-    make_room(tx, &tail, rollout.succeeded_id.as_deref())?;
+    make_room(tx, &tail, rollout)?;
+    let listed_at = place_in_lists(tx, cx, &tail)?;
     let id = cx.new_id();
     let status = match plan.action {
         Action::Delete => DeploymentStatus::DeleteInProgress,
@@ -237,6 +238,7 @@ pub fn begin(tx: &Transaction<'_>, cx: &Context, rollout: &mut Rollout, plan: Pl
             Pace::Simulated | Pace::SelfManaged => rollout.outputs.clone(),
         },
         simulated: plan.pace == Pace::Simulated,
+        listed_at,
         view: Some(pb::Deployment {
             arn: Some(cx.arn(&format!("deployment/{id}"))),
             completed_at: None,
@@ -266,15 +268,18 @@ pub fn begin(tx: &Transaction<'_>, cx: &Context, rollout: &mut Rollout, plan: Pl
     schedule(tx, due, &subject(&id), task)
 }
 
-/// Forgets the oldest deployment of a target that has too many.
-fn make_room(tx: &Transaction<'_>, tail: &str, succeeded_id: Option<&str>) -> Result<()> {
+/// Forgets the oldest deployment of a target that has too many, but neither the latest one nor the
+/// one that holds.
+fn make_room(tx: &Transaction<'_>, tail: &str, rollout: &Rollout) -> Result<()> {
     let index = DeploymentRecord::index_of_target(tail);
     if tx.count_index::<DeploymentRecord>(&index)? < HISTORY {
         return Ok(());
     }
     let mut oldest = None;
     tx.scan_index::<DeploymentRecord>(&index, None, false, |record| {
-        if record.ended() && Some(record.id()) != succeeded_id {
+        let id = Some(record.id());
+        let kept = id == rollout.succeeded_id.as_deref() || id == rollout.attempted_id.as_deref();
+        if record.ended() && !kept {
             oldest = Some(record.id().to_owned());
             return Ok(std::ops::ControlFlow::Break(()));
         }
@@ -284,6 +289,30 @@ fn make_room(tx: &Transaction<'_>, tail: &str, succeeded_id: Option<&str>) -> Re
         Some(id) => forget(tx, &id),
         None => Ok(()),
     }
+}
+
+/// Where the next deployment of a target stands in lists, if not where it would by its time: a clock
+/// that was set back does not let it stand behind those before it.
+fn place_in_lists(tx: &Transaction<'_>, cx: &Context, tail: &str) -> Result<Option<Timestamp>> {
+    let mut newest = None;
+    let index = DeploymentRecord::index_of_target(tail);
+    tx.scan_index::<DeploymentRecord>(&index, None, true, |record| {
+        newest = record.listed_at();
+        Ok(std::ops::ControlFlow::Break(()))
+    })?;
+    let now = cx.now();
+    Ok(newest
+        .filter(|newest| (newest.seconds, newest.nanos) > (now.seconds, now.nanos))
+        .map(|newest| match newest.nanos {
+            0..999_999_999 => Timestamp {
+                nanos: newest.nanos + 1,
+                ..newest
+            },
+            _ => Timestamp {
+                seconds: newest.seconds.saturating_add(1),
+                nanos: 0,
+            },
+        }))
 }
 
 /// Forgets a deployment, and what was to be done about it.
@@ -359,7 +388,7 @@ pub struct Backlog {
 impl Backlog {
     pub fn of(tx: &Transaction<'_>) -> Result<Self> {
         let (mut tasks, mut under_way) = (0, Vec::new());
-        let due_millis = tx.see_tasks(|body| {
+        let due_millis = tx.see_tasks(|_, _, body| {
             tasks += 1;
             if let Ok(Task::Settle(id) | Task::Cancel(id) | Task::GiveUp(id)) = Task::decode(body) {
                 under_way.push(id);
@@ -524,6 +553,25 @@ pub(super) fn subject(deployment_id: &str) -> String {
 /// Has `task` done at `due_millis`. `subject` is what [`Transaction::unschedule`] knows it by.
 pub fn schedule(tx: &Transaction<'_>, due_millis: i64, subject: &str, task: Task) -> Result<()> {
     tx.schedule(due_millis, subject, task.encode().as_bytes())
+}
+
+/// Tasks that are due later than if they were put down now, and when they would be due then: the clock
+/// was ahead, or steps took longer.
+pub fn too_late(tx: &Transaction<'_>, cx: &Context) -> Result<Vec<(i64, i64)>> {
+    let mut found = Vec::new();
+    tx.see_tasks(|id, due, body| {
+        let latest = match Task::decode(body) {
+            Ok(Task::Register(_) | Task::Settle(_) | Task::Cancel(_)) => cx.settle_at(),
+            Ok(Task::GiveUp(_)) => cx.give_up_at(),
+            Ok(Task::ForgetDeployment(_)) => cx.now_millis().saturating_add(REMEMBERED_MILLIS),
+            // Its time stands in the token, too.
+            Ok(Task::ForgetToken(_)) | Err(_) => return,
+        };
+        if due > latest {
+            found.push((id, latest));
+        }
+    })?;
+    Ok(found)
 }
 
 /// Does what needs nothing but the store; registrations are done by `registration`.

@@ -14,6 +14,7 @@ pub mod ledger;
 mod readers;
 mod schema;
 mod snapshot;
+mod threads;
 mod transaction;
 mod vacancy;
 mod version;
@@ -21,7 +22,6 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -38,6 +38,8 @@ pub use version::Version;
 
 /// Threads that serve reads at the same time, each by a connection.
 const READERS: usize = 4;
+/// How long the end waits for the threads.
+const CLOSING: Duration = Duration::from_secs(3);
 /// When to come back where somebody has to put the database back.
 const LATER: Duration = Duration::from_secs(5);
 
@@ -46,23 +48,36 @@ const LATER: Duration = Duration::from_secs(5);
 pub struct Store {
     writer: writer::Writer,
     readers: Option<readers::Readers>,
+    /// After those who make the threads go on.
+    closing: Arc<Closing>,
     /// Held for as long as the store is open; nobody else can open the directory meanwhile.
     _lock: Option<Arc<std::fs::File>>,
     /// Where the database is, unless it is in memory.
     place: Option<Arc<directory::Place>>,
-    /// Whether the database was there when it was last looked for.
-    in_place: Arc<AtomicBool>,
     /// Random bytes that nobody else has, and that stay.
     secret: Arc<[u8]>,
 }
 
+/// Waits for the threads when nobody needs them any more.
+struct Closing(threads::Threads);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.have_ended(CLOSING);
+    }
+}
+
 /// Why nothing is stored any more.
-fn lost() -> Error {
+fn lost(file: &str) -> Error {
     let kind = ErrorKind::Unavailable { retry_after: LATER };
-    Error::new(
-        kind,
-        "the gateway's database was deleted or replaced, so that a change would be lost; nothing was changed",
-    )
+    let consequence = match file {
+        directory::LOCK => "another gateway may use the store too",
+        _ => "a change would be lost",
+    };
+    let text = format!(
+        "the file {file} of the gateway's state directory was deleted or replaced, so that {consequence}; nothing was changed"
+    );
+    Error::new(kind, text)
 }
 
 fn size(path: &Path) -> Option<u64> {
@@ -80,24 +95,30 @@ impl Store {
 
     /// The same by whoever has claimed the directory.
     fn opened(directory: &Path, lock: std::fs::File) -> std::result::Result<Self, OpenError> {
-        let path = directory.join(directory::DATABASE);
-        let writer =
-            schema::open_for_writing(&path).map_err(|cause| OpenError::database(&path, cause))?;
-        let secret = schema::secret(&writer).map_err(|cause| OpenError::database(&path, cause))?;
-        let place = directory::Place::of(&path).map_err(|cause| OpenError::Unusable {
+        let unusable = |cause| OpenError::Unusable {
             path: directory.to_owned(),
             cause,
-        })?;
+        };
+        let path = directory.join(directory::DATABASE);
+        directory::make(&path).map_err(unusable)?;
+        let writer =
+            schema::open_for_writing(&path).map_err(|cause| OpenError::database(&path, cause))?;
+        // It is ours.
+        directory::tighten(directory);
+        let secret = schema::secret(&writer).map_err(|cause| OpenError::database(&path, cause))?;
         let readers = (0..READERS)
             .map(|_| schema::open_for_reading(&path))
             .collect::<rusqlite::Result<Vec<_>>>()
             .map_err(|cause| OpenError::database(&path, schema::SchemaError::Sqlite(cause)))?;
+        let place = directory::Place::of(directory, &lock).map_err(unusable)?;
+        let (readers, reading) = readers::Readers::start(readers);
+        let (writer, writing) = writer::Writer::start(writer, Some(reading));
         Ok(Self {
-            writer: writer::Writer::start(writer),
-            readers: Some(readers::Readers::start(readers)),
+            writer,
+            readers: Some(readers),
+            closing: Arc::new(Closing(writing)),
             _lock: Some(Arc::new(lock)),
             place: Some(Arc::new(place)),
-            in_place: Arc::new(AtomicBool::new(true)),
             secret,
         })
     }
@@ -152,12 +173,13 @@ impl Store {
         let failed = |cause| OpenError::database(Path::new(name), cause);
         let connection = schema::open_passing(name).map_err(failed)?;
         let secret = schema::secret(&connection).map_err(failed)?;
+        let (writer, writing) = writer::Writer::start(connection, None);
         Ok(Self {
-            writer: writer::Writer::start(connection),
+            writer,
             readers: None,
+            closing: Arc::new(Closing(writing)),
             _lock: None,
             place: None,
-            in_place: Arc::new(AtomicBool::new(true)),
             secret,
         })
     }
@@ -170,29 +192,41 @@ impl Store {
         R: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<R> + Send + 'static,
     {
-        if !self.in_place.load(Ordering::Relaxed) {
-            return Err(lost());
+        if let Some(file) = self.place.as_ref().and_then(|place| place.missing()) {
+            return Err(lost(file));
         }
         self.writer.run(work).await
     }
 
-    /// Returns when the store can change nothing any more because of a defect.
+    /// Ends the store for all its clones: does what waits, and leaves all in the database's one file.
+    /// Says whether that was done; not where it takes too long, or another process reads the store.
+    pub async fn close(&self) -> bool {
+        let closed = async {
+            if let Some(readers) = &self.readers {
+                readers.end().await;
+            }
+            self.writer.end().await;
+            let closing = Arc::clone(&self.closing);
+            tokio::task::spawn_blocking(move || closing.0.have_ended(CLOSING)).await
+        };
+        let closed = matches!(tokio::time::timeout(CLOSING, closed).await, Ok(Ok(true)));
+        let log = self.place.as_ref().and_then(|place| size(&place.log()));
+        closed && log.unwrap_or(0) == 0
+    }
+
+    /// Returns when the store can change nothing any more, because of a defect or its end.
     pub async fn ended(&self) {
         self.writer.ended().await;
     }
 
-    /// Whether the database is still where the next start will look for it. SQLite goes on with
-    /// a file that was deleted or replaced, and all of that is lost. So nothing is stored any more until
-    /// it is there again.
-    pub async fn is_in_place(&self) -> bool {
-        let Some(place) = self.place.clone() else {
-            return true;
-        };
-        let kept = tokio::task::spawn_blocking(move || place.is_kept())
+    /// Looks which file of the store is not where the next start will look for it. SQLite goes on with
+    /// files that were deleted or replaced, and all of that is lost; without the lock another gateway may
+    /// do so. So nothing is stored any more until it is there again.
+    pub async fn missing(&self) -> Option<&'static str> {
+        let place = self.place.clone()?;
+        tokio::task::spawn_blocking(move || place.look())
             .await
-            .unwrap_or(false);
-        self.in_place.store(kept, Ordering::Relaxed);
-        kept
+            .unwrap_or(Some(directory::DATABASE))
     }
 
     /// Runs `work` on a consistent snapshot.

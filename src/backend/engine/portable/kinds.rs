@@ -303,6 +303,7 @@ impl Document for DeploymentRecord {
             action: Numbers::read::<Action>(action.0, &action.1),
             outputs: Field::read(outputs.0, &outputs.1),
             simulated: Field::read(simulated.0, &simulated.1),
+            listed_at: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use rusqlite::backup::{Backup, StepResult};
 use super::directory::{self, OpenError};
 use super::schema::{self, SchemaError};
 use super::snapshot::Snapshot;
+use super::vacancy::Vacancy;
 
 /// Pages that are copied between two looks at the progress.
 const PAGES: i32 = 1024;
@@ -55,11 +56,7 @@ pub enum CopyError {
     #[error("{path} is damaged: {problem}")]
     Damaged { path: PathBuf, problem: String },
     #[error(
-        "the state directory {0} holds a store already; give --state-dir an empty or a new directory"
-    )]
-    Used(PathBuf),
-    #[error(
-        "{0} is the database of a gateway, not a backup: what stands in {0}-wal would be missing; make a backup of it first"
+        "{0} is the database of a gateway, not a backup: what stands in the file proton.db-wal beside it would be missing; make a backup of its state directory with `proton-gateway backup`"
     )]
     Live(PathBuf),
 }
@@ -204,16 +201,12 @@ pub fn restore(
         path: file.to_owned(),
         cause,
     })?;
-
-    let lock = directory::claim_beside(directory, directory::DRAFTS)?;
-    let database = directory.join(directory::DATABASE);
-    let (wal, shm) = (
-        directory.join("proton.db-wal"),
-        directory.join("proton.db-shm"),
-    );
-    if [&database, &wal, &shm].iter().any(|path| path.exists()) {
-        return Err(CopyError::Used(directory.to_owned()));
+    if schema::has_log(&header) {
+        return Err(CopyError::Live(file.to_owned()));
     }
+
+    let vacancy = Vacancy::to_restore(directory)?;
+    let database = directory.join(directory::DATABASE);
     let draft = directory.join(directory::DRAFT);
     // In our own folder it is ours; what it may be a link to is not.
     match fs::remove_file(&draft) {
@@ -232,6 +225,16 @@ pub fn restore(
         File::open(&draft)
             .and_then(|file| file.sync_all())
             .map_err(at(&draft))?;
+        // SQLite would take the log of an empty store for that of this one.
+        for name in directory::DATABASE_FILES.iter().skip(1) {
+            let path = directory.join(name);
+            match fs::remove_file(&path) {
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                    return Err(at(&path)(cause));
+                }
+                _ => {}
+            }
+        }
         fs::rename(&draft, &database).map_err(at(&database))?;
         File::open(directory)
             .and_then(|folder| folder.sync_all())
@@ -239,11 +242,11 @@ pub fn restore(
         Ok(contents)
     };
     let outcome = put();
-    if outcome.is_err() {
+    match outcome {
+        Ok(_) => vacancy.keep(),
         // The next attempt writes over what cannot be removed.
-        drop(fs::remove_file(&draft));
+        Err(_) => drop(fs::remove_file(&draft)),
     }
-    drop(lock);
     outcome
 }
 
@@ -258,22 +261,10 @@ fn clear(draft: &Path) {
     }
 }
 
-/// A new file that only its owner can read; never what stands there.
-fn private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create_new(true).read(true).write(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options.open(path)
-}
-
 /// The file of a draft: a new one, or what a copy has left that was broken off. What could be of
 /// somebody else is refused.
 pub fn draft(path: &Path) -> io::Result<File> {
-    match private(path) {
+    match directory::private(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => return other,
     }
@@ -317,7 +308,7 @@ fn write_draft(
     total: u64,
     progress: Progress<'_>,
 ) -> Result<(), CopyError> {
-    let mut target = private(draft).map_err(at(draft))?;
+    let mut target = directory::private(draft).map_err(at(draft))?;
     target.write_all(header).map_err(at(draft))?;
     let mut done = header.len() as u64;
     let mut chunk = vec![0; CHUNK];

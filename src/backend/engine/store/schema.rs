@@ -198,6 +198,14 @@ pub(super) fn version_in(header: &[u8; HEADER]) -> Result<usize, SchemaError> {
     known(usize::try_from(number(60)).unwrap_or(usize::MAX))
 }
 
+/// Whether SQLite keeps a log beside the file, without which it is not whole.
+pub(super) fn has_log(header: &[u8; HEADER]) -> bool {
+    // The versions of the format for writing and for reading; 1 is that without a log.
+    header
+        .get(18..20)
+        .is_some_and(|versions| versions.contains(&2))
+}
+
 fn migrate(connection: &Connection) -> Result<(), SchemaError> {
     let found = version_of(connection)?;
     for (version, step) in MIGRATIONS.iter().enumerate().skip(found) {

@@ -24,6 +24,7 @@ impl Snapshot {
         if !path.exists() {
             return Err(OpenError::Absent(directory.to_owned()));
         }
+        directory::look_for_orphans(directory)?;
         let open = || {
             let connection = schema::open_for_reading(&path)?;
             if schema::version_of(&connection)? == 0 {

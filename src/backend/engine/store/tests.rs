@@ -163,15 +163,117 @@ fn a_path_that_cannot_be_a_directory_is_refused_with_its_name() {
 #[tokio::test]
 async fn a_database_that_is_deleted_or_replaced_is_noticed() {
     let (directory, [on_disk, in_memory]) = stores().await;
-    assert!(on_disk.is_in_place().await && in_memory.is_in_place().await);
+    assert_eq!(on_disk.missing().await, None);
+    assert_eq!(in_memory.missing().await, None);
     let file = directory.path().join("proton.db");
     let away = directory.path().join("away");
     std::fs::rename(&file, &away).unwrap();
-    assert!(!on_disk.is_in_place().await);
+    assert_eq!(on_disk.missing().await, Some("proton.db"));
     std::fs::copy(&away, &file).unwrap();
-    assert!(!on_disk.is_in_place().await);
+    assert_eq!(on_disk.missing().await, Some("proton.db"));
     std::fs::rename(&away, &file).unwrap();
-    assert!(on_disk.is_in_place().await);
+    assert_eq!(on_disk.missing().await, None);
+}
+
+#[tokio::test]
+async fn a_log_that_is_deleted_is_noticed_and_an_orderly_end_keeps_what_it_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    store.write(|tx| tx.put(&note("a", ""))).await.unwrap();
+    assert_eq!(store.missing().await, None);
+    std::fs::remove_file(directory.path().join("proton.db-wal")).unwrap();
+    assert_eq!(store.missing().await, Some("proton.db-wal"));
+    let refused = store.write(|tx| tx.put(&note("b", ""))).await.unwrap_err();
+    assert!(refused.to_string().contains("proton.db-wal"), "{refused}");
+    drop(store);
+    let store = Store::open(directory.path()).unwrap();
+    let kept = store.read(|tx| tx.list::<Note>("")).await.unwrap();
+    assert_eq!(kept, [note("a", "")]);
+}
+
+#[tokio::test]
+async fn whoever_has_lost_the_lock_stores_nothing_beside_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Store::open(directory.path()).unwrap();
+    std::fs::remove_file(directory.path().join("lock")).unwrap();
+    assert_eq!(first.missing().await, Some("lock"));
+    let second = Store::open(directory.path()).unwrap();
+    assert_eq!(first.missing().await, Some("lock"));
+    let refused = first.write(|tx| tx.put(&note("a", ""))).await.unwrap_err();
+    assert!(refused.to_string().contains("the file lock"), "{refused}");
+    assert_eq!(second.missing().await, None);
+    second.write(|tx| tx.put(&note("b", ""))).await.unwrap();
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn the_end_comes_after_what_waits_and_leaves_one_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let other = store.clone();
+    let waiting = store.write(|tx| tx.put(&note("a", "")));
+    let (written, closed) = tokio::join!(biased; waiting, other.close());
+    assert_eq!(written, Ok(()));
+    assert!(closed);
+    assert_eq!(names(directory.path()), ["lock", "proton.db"]);
+    assert!(store.write(|tx| tx.put(&note("b", ""))).await.is_err());
+    assert!(store.read(|tx| tx.list::<Note>("")).await.is_err());
+    // The directory is still held.
+    assert!(Store::open(directory.path()).is_err());
+    drop((store, other));
+    let store = Store::open(directory.path()).unwrap();
+    let kept = store.read(|tx| tx.list::<Note>("")).await.unwrap();
+    assert_eq!(kept, [note("a", "")]);
+    drop(store);
+    assert_eq!(names(directory.path()), ["lock", "proton.db"]);
+}
+
+#[tokio::test]
+async fn a_store_is_for_its_owner_alone_whatever_its_directory_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let set = |name: &str, mode| {
+        let path = directory.path().join(name);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::create_dir(directory.path().join("buckets")).unwrap();
+    set("", 0o755);
+    for _ in 0..2 {
+        let store = Store::open(directory.path()).unwrap();
+        store.write(|tx| tx.put(&note("a", ""))).await.unwrap();
+        for name in directory::DATABASE_FILES {
+            let about = std::fs::metadata(directory.path().join(name)).unwrap();
+            assert_eq!(about.permissions().mode() & 0o777, 0o600, "{name}");
+        }
+        drop(store);
+        // As an earlier version has made it.
+        set("proton.db", 0o644);
+    }
+}
+
+#[test]
+fn a_log_whose_database_is_empty_or_gone_is_not_written_over() {
+    for empty in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("proton.db-wal");
+        std::fs::write(&log, "all there is").unwrap();
+        if empty {
+            std::fs::write(directory.path().join("proton.db"), "").unwrap();
+        }
+        let refused = Store::open(directory.path()).err().unwrap();
+        assert!(matches!(refused, OpenError::Orphaned(_)), "{refused}");
+        let refused = Vacancy::of(directory.path()).err().unwrap();
+        assert!(matches!(refused, OpenError::Orphaned(_)), "{refused}");
+        assert!(Snapshot::of(directory.path()).is_err());
+        assert_eq!(std::fs::read_to_string(log).unwrap(), "all there is");
+    }
 }
 
 #[tokio::test]
@@ -249,4 +351,6 @@ async fn it_is_counted_how_often_the_log_has_begun_anew() {
         store.write(move |tx| tx.put(&long)).await.unwrap();
     }
     assert_eq!(counted(), 3.0);
+    // It is the same file all the while.
+    assert_eq!(store.missing().await, None);
 }

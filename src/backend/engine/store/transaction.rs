@@ -409,25 +409,27 @@ impl<'a> Transaction<'a> {
         Ok(None)
     }
 
-    /// Shows what each task is to do to `see`, and says when the first is due, if there is one.
-    pub fn see_tasks(&self, mut see: impl FnMut(&[u8])) -> Result<Option<i64>> {
+    /// Shows the number of each task, when it is due, and what is to be done to `see`; says when the
+    /// first is due, if there is one.
+    pub fn see_tasks(&self, mut see: impl FnMut(i64, i64, &[u8])) -> Result<Option<i64>> {
         let mut query = self
             .connection
-            .prepare_cached("SELECT due_millis, body FROM task ORDER BY due_millis, id")
+            .prepare_cached("SELECT id, due_millis, body FROM task ORDER BY due_millis, id")
             .map_err(|error| fault(&error))?;
         let mut rows = query.query([]).map_err(|error| fault(&error))?;
         let mut first = None;
         while let Some(row) = rows.next().map_err(|error| fault(&error))? {
-            let due = row.get(0).map_err(|error| fault(&error))?;
+            let id = row.get(0).map_err(|error| fault(&error))?;
+            let due = row.get(1).map_err(|error| fault(&error))?;
             first = first.or(Some(due));
-            let body = row.get_ref(1).map_err(|error| fault(&error))?;
-            see(body.as_bytes().unwrap_or_default());
+            let body = row.get_ref(2).map_err(|error| fault(&error))?;
+            see(id, due, body.as_bytes().unwrap_or_default());
         }
         Ok(first)
     }
 
-    /// Has a task done later than it was to be.
-    pub fn postpone_task(&self, id: i64, due_millis: i64) -> Result<()> {
+    /// Has a task done at another time than it was to be.
+    pub fn put_task_at(&self, id: i64, due_millis: i64) -> Result<()> {
         self.connection
             .prepare_cached("UPDATE task SET due_millis = ?2 WHERE id = ?1")
             .and_then(|mut update| update.execute(params![id, due_millis]))

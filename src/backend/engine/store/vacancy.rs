@@ -1,6 +1,5 @@
 //! A place for a store that is filled at once: whether it can be there, and what is left if nothing
-//! comes of it, which is what was there before. (A log without its database does not come back: SQLite
-//! itself removes it when a database is opened beside it.)
+//! comes of it, which is what was there before.
 
 use std::fs;
 use std::io;
@@ -22,10 +21,22 @@ pub struct Vacancy {
 impl Vacancy {
     /// Takes `directory`, which is created if absent.
     pub fn of(directory: &Path) -> Result<Self, OpenError> {
+        Self::taken(directory, directory::claim)
+    }
+
+    /// The same, although what a restore has left that was broken off may stand in it.
+    pub(super) fn to_restore(directory: &Path) -> Result<Self, OpenError> {
+        Self::taken(directory, directory::claim_to_restore)
+    }
+
+    fn taken(
+        directory: &Path,
+        claim: impl FnOnce(&Path) -> Result<fs::File, OpenError>,
+    ) -> Result<Self, OpenError> {
         let mut made = Made::folders(directory);
         let lock_file = directory.join(directory::LOCK);
         let without_lock = is_absent(&lock_file);
-        let lock = directory::claim(directory)?;
+        let lock = claim(directory)?;
         // From here on nobody else makes them.
         if is_absent(&directory.join(directory::DATABASE)) {
             let files = directory::DATABASE_FILES.iter();
@@ -207,7 +218,7 @@ mod tests {
     async fn a_store_with_something_in_it_is_no_vacancy_and_an_empty_one_is() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        closed(store, folder.path());
+        drop(store);
         let before = names(folder.path());
         drop(Vacancy::of(folder.path()).unwrap());
         assert_eq!(names(folder.path()), before);
@@ -216,17 +227,9 @@ mod tests {
             .write(|tx| tx.put(&TagsRecord::default()))
             .await
             .unwrap();
-        closed(store, folder.path());
+        drop(store);
         let refused = Vacancy::of(folder.path()).err();
         assert!(matches!(refused, Some(OpenError::Used(_))), "{refused:?}");
         assert_eq!(names(folder.path()), before);
-    }
-
-    /// Its thread goes on for a moment, and SQLite's files with it.
-    fn closed(store: Store, folder: &Path) {
-        drop(store);
-        while folder.join("proton.db-wal").exists() {
-            std::thread::yield_now();
-        }
     }
 }

@@ -1,13 +1,13 @@
 //! The one thread that changes the store, and how it commits for several callers at once.
 
 use std::sync::{Arc, OnceLock};
-use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{Notify, oneshot};
 
+use super::threads::Threads;
 use super::transaction::{Transaction, fault, rolled_back};
 use super::version::Version;
 use crate::changes::Changes;
@@ -18,15 +18,19 @@ use crate::telemetry::Metrics;
 const QUEUE: usize = 1024;
 /// The most mutations in one commit, so that the first of them does not wait too long.
 const BATCH: usize = 64;
+/// How long the end waits for reads that are under way.
+const READS: Duration = Duration::from_secs(1);
 
 /// Runs inside the batch's transaction, or is told why there is none; returns what answers the
 /// caller once the batch is committed, or failed to.
 type Job = Box<dyn FnOnce(Result<&Connection>) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Result<()>) + Send>;
+/// `None` ends the thread.
+type Next = Option<Job>;
 
 #[derive(Clone)]
 pub(super) struct Writer {
-    jobs: Sender<Job>,
+    jobs: Sender<Next>,
     /// Told of every mutation that was committed, whoever waited for it.
     pub(super) committed: Arc<Notify>,
     /// Where the names of what was changed are published then.
@@ -44,19 +48,30 @@ struct Told {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Self {
+    /// The thread ends when it is told to, or the last `Writer` is dropped; the last of all that use
+    /// the database, so that it leaves one file.
+    pub(super) fn start(connection: Connection, readers: Option<Threads>) -> (Self, Threads) {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        // Ends when the last `Writer` is dropped.
         let metrics = Arc::new(OnceLock::new());
         let told = Arc::clone(&metrics);
-        thread::spawn(move || serve(&connection, queue, &told));
-        Self {
+        let thread = Threads::of([move || {
+            serve(&connection, queue, &told);
+            close(connection, readers.as_ref());
+        }]);
+        let writer = Self {
             jobs,
             committed: Arc::default(),
             changes: Changes::default(),
             version: Version::default(),
             metrics,
-        }
+        };
+        (writer, thread)
+    }
+
+    /// Has the thread end after what waits for it.
+    pub(super) async fn end(&self) {
+        // It may have ended before.
+        drop(self.jobs.send(None).await);
     }
 
     /// How many wait for the thread; asks as long as a `Writer` lives.
@@ -68,7 +83,7 @@ impl Writer {
         }
     }
 
-    /// Returns when the thread has ended, by a defect: it lives as long as a `Writer` does.
+    /// Returns when the thread has ended: by a defect, unless it was told to.
     pub(super) async fn ended(&self) {
         self.jobs.closed().await;
     }
@@ -127,13 +142,14 @@ impl Writer {
                 drop(answer.send(committed.and(outcome)));
             })
         });
-        self.jobs.send(job).await.map_err(|_| stopped())?;
+        self.jobs.send(Some(job)).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 }
 
-fn serve(connection: &Connection, mut queue: Receiver<Job>, metrics: &OnceLock<Metrics>) {
-    while let Some(first) = queue.blocking_recv() {
+fn serve(connection: &Connection, mut queue: Receiver<Next>, metrics: &OnceLock<Metrics>) {
+    let mut ends = false;
+    while !ends && let Some(Some(first)) = queue.blocking_recv() {
         if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
             // Running the job outside a transaction is not an option; its answer is the fault.
             first(Err(fault(&error)))(Ok(()));
@@ -143,8 +159,14 @@ fn serve(connection: &Connection, mut queue: Receiver<Job>, metrics: &OnceLock<M
         // SQLite gives the whole transaction up by itself when its disk fails. What was done in
         // it is gone then, and what came after would be committed without being part of it.
         while !connection.is_autocommit() && answers.len() < BATCH {
-            let Ok(job) = queue.try_recv() else { break };
-            answers.push(job(Ok(connection)));
+            match queue.try_recv() {
+                Ok(Some(job)) => answers.push(job(Ok(connection))),
+                Ok(None) => {
+                    ends = true;
+                    break;
+                }
+                Err(_) => break,
+            }
         }
         let committed = if connection.is_autocommit() {
             Err(rolled_back())
@@ -160,6 +182,18 @@ fn serve(connection: &Connection, mut queue: Receiver<Job>, metrics: &OnceLock<M
         for answer in answers {
             answer(committed.clone());
         }
+    }
+}
+
+/// Closes the database after all others: SQLite copies what stands in the log into it, and removes the
+/// log, when the last connection goes, unless the database was moved away.
+fn close(connection: Connection, readers: Option<&Threads>) {
+    // Whoever only reads cannot copy, even as the last one.
+    if readers.is_some_and(|readers| !readers.outlast(READS)) {
+        tracing::warn!("a read of the store goes on while it is closed");
+    }
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(cause = %error, "the store's log stays; it is read at the next start");
     }
 }
 
@@ -215,13 +249,13 @@ mod tests {
         connection
             .execute_batch("CREATE TABLE note (text TEXT)")
             .unwrap();
-        let writer = Writer::start(connection);
+        let (writer, _) = Writer::start(connection, None);
         let (release, held) = channel::<()>();
         let job: Job = Box::new(move |_| {
             held.recv().unwrap_err();
             Box::new(drop)
         });
-        writer.jobs.try_send(job).unwrap();
+        writer.jobs.try_send(Some(job)).unwrap();
         (writer, release)
     }
 
@@ -288,7 +322,7 @@ mod tests {
         connection
             .execute_batch("CREATE TABLE note (text TEXT); BEGIN")
             .unwrap();
-        let writer = Writer::start(connection);
+        let (writer, _) = Writer::start(connection, None);
         let (called, call) = channel();
         let refused = writer.run(move |_| {
             called.send(()).unwrap();
@@ -324,7 +358,7 @@ mod tests {
     async fn the_end_of_the_thread_is_seen() {
         let (writer, release) = waiting();
         let job: Job = Box::new(|_| panic!("a defect"));
-        writer.jobs.send(job).await.unwrap();
+        writer.jobs.send(Some(job)).await.unwrap();
         drop(release);
         writer.ended().await;
         assert!(writer.run(|_| Ok(())).await.is_err());

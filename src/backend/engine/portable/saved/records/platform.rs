@@ -180,6 +180,7 @@ impl Builder<'_> {
             target: target.tail(),
             outputs: Vec::new(),
             simulated: false,
+            listed_at: None,
         };
         self.saved
             .holdings
