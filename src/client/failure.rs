@@ -133,7 +133,7 @@ fn of_transport(status: &Status) -> Option<String> {
     Some(if broken.is_timeout() {
         "the connection stands, but nothing comes from the gateway".to_owned()
     } else if broken.is_canceled() || broken.is_closed() || broken.is_incomplete_message() {
-        "the gateway, or something in between, closed the connection without an answer".to_owned()
+        "the connection to the gateway broke: it was closed without an answer".to_owned()
     } else {
         let innermost = cause(broken);
         format!("the connection to the gateway broke: {}", plain(&innermost))

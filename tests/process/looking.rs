@@ -221,7 +221,10 @@ async fn a_connection_that_is_closed_at_once_is_said_to_be() {
         let output = beside(asked).await.unwrap();
         let said = text(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("closed the connection"), "{said}");
+        assert!(
+            said.contains("the connection to the gateway broke: "),
+            "{said}"
+        );
     }
 }
 
