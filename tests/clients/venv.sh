@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Installs Python packages below target/ and prints the folder with their programs: venv.sh [LIST NAME]
 #
-# The clients where nothing else is said. Does nothing if what is there was made from the same list.
+# The clients where nothing else is said. Does nothing if what is there was made from the same list, and
+# here: the programs name their folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 list=${1:-tests/clients/requirements.txt}
 venv=$PWD/target/${2:-clients-venv}
-if ! cmp -s "$list" "$venv/installed.txt"; then
+made_of() { echo "# $venv"; cat "$list"; }
+if ! made_of | cmp -s - "$venv/installed.txt"; then
   rm -rf "$venv"
   mkdir -p target
   if ! python3 -m venv "$venv" >&2; then
@@ -18,6 +20,6 @@ if ! cmp -s "$list" "$venv/installed.txt"; then
   fi
   "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$list" >&2
   # Last: a folder that was left half made is made again.
-  cp "$list" "$venv/installed.txt"
+  made_of >"$venv/installed.txt"
 fi
 echo "$venv/bin"
